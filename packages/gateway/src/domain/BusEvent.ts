@@ -1,0 +1,112 @@
+import type { EventPriority, EventSource } from "./GatewayEvent.ts"
+import type { Action } from "./PolicyDecision.ts"
+import type { SwitchMode } from "./Switch.ts"
+
+interface Base<Tag extends string> {
+  readonly _tag: Tag
+  /** Unix milliseconds. */
+  readonly at: number
+}
+interface OfEvent<Tag extends string> extends Base<Tag> {
+  readonly eventId: string
+  readonly agentId: string
+}
+
+/** An event entered the road. */
+export interface GatewayEventReceived extends OfEvent<"GatewayEventReceived"> {
+  readonly source: EventSource
+  readonly priority: EventPriority
+  readonly type: string | undefined
+}
+/** An input was recognised as one that is already recorded. */
+export interface DuplicateReceived extends OfEvent<"DuplicateReceived"> {
+  readonly source: EventSource
+}
+/** A policy, or the default, decided. */
+export interface PolicyDecisionMade extends OfEvent<"PolicyDecisionMade"> {
+  readonly source: EventSource
+  readonly type: string | undefined
+  readonly decision: Action
+  readonly policy: string
+  readonly reason: string | undefined
+  readonly passed: ReadonlyArray<string>
+}
+/** The agent is called. */
+export interface ProactiveActionInitiated extends OfEvent<"ProactiveActionInitiated"> {
+  readonly runId: string
+  readonly attempt: number
+  readonly taskDescription: string
+}
+/** The agent's run ended. */
+export interface ProactiveActionCompleted extends OfEvent<"ProactiveActionCompleted"> {
+  readonly runId: string
+  readonly success: boolean
+  readonly tokensUsed: number
+  readonly costUsd: number | undefined
+  readonly durationMs: number
+  readonly text: string | undefined
+  readonly error: string | undefined
+}
+/** A policy or a person kept an event from the agent. */
+export interface ProactiveActionSuppressed extends OfEvent<"ProactiveActionSuppressed"> {
+  readonly policy: string
+  readonly reason: string
+}
+/** A heartbeat tick was skipped. */
+export interface HeartbeatSkipped extends OfEvent<"HeartbeatSkipped"> {
+  readonly reason: string
+  readonly consecutiveSkips: number
+}
+/** A merge window closed: these events are one from here on. */
+export interface EventsMerged extends OfEvent<"EventsMerged"> {
+  readonly mergeKey: string
+  readonly count: number
+  readonly eventIds: ReadonlyArray<string>
+}
+/** The day's token budget refused an event for the first time today. */
+export interface BudgetExhausted extends Base<"BudgetExhausted"> {
+  readonly tokensUsed: number
+  readonly dailyBudget: number
+}
+/** An event waits for a person. */
+export interface ApprovalRequested extends OfEvent<"ApprovalRequested"> {
+  readonly approvalId: string
+  readonly reason: string
+  readonly expiresAt: number
+}
+/** A person, or the clock, answered. */
+export interface ApprovalDecided extends OfEvent<"ApprovalDecided"> {
+  readonly approvalId: string
+  readonly outcome: "approved" | "denied" | "expired"
+  readonly by: string
+}
+/** The kill switch changed. */
+export interface SwitchChanged extends Base<"SwitchChanged"> {
+  readonly scope: string
+  readonly mode: SwitchMode
+  readonly by: string
+}
+
+/** Everything the gateway tells, published after the commit that made it true. */
+export type BusEvent =
+  | GatewayEventReceived
+  | DuplicateReceived
+  | PolicyDecisionMade
+  | ProactiveActionInitiated
+  | ProactiveActionCompleted
+  | ProactiveActionSuppressed
+  | HeartbeatSkipped
+  | EventsMerged
+  | BudgetExhausted
+  | ApprovalRequested
+  | ApprovalDecided
+  | SwitchChanged
+
+export type BusTag = BusEvent["_tag"]
+
+/** In place of what a subscriber was too slow to receive. */
+export interface Lagged {
+  readonly _tag: "Lagged"
+  /** How many events were dropped, oldest first. */
+  readonly missed: number
+}

@@ -1,0 +1,76 @@
+import { DateTime } from "effect"
+
+const WEEKDAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"] as const
+export type Weekday = (typeof WEEKDAYS)[number]
+
+/** An IANA time zone, or `undefined` when there is none of that name. */
+export const parseZone = (name: string): DateTime.TimeZone | undefined => {
+  const zone = DateTime.zoneFromString(name)
+  return zone._tag === "Some" ? zone.value : undefined
+}
+
+/** An instant as a wall clock in a zone shows it. The calendar fields are worked out when first asked for. */
+export class Moment {
+  readonly epochMillis: number
+  readonly zone: DateTime.TimeZone
+  #parts: DateTime.DateTime.PartsWithWeekday | undefined
+
+  constructor(epochMillis: number, zone: DateTime.TimeZone) {
+    this.epochMillis = epochMillis
+    this.zone = zone
+  }
+  private get parts(): DateTime.DateTime.PartsWithWeekday {
+    this.#parts ??= DateTime.toParts(this.dateTime)
+    return this.#parts
+  }
+  get dateTime(): DateTime.Zoned {
+    return DateTime.unsafeMakeZoned(this.epochMillis, { timeZone: this.zone })
+  }
+  get date(): Date {
+    return new Date(this.epochMillis)
+  }
+  get weekday(): Weekday {
+    return WEEKDAYS[this.parts.weekDay] as Weekday
+  }
+  /** 0–23. */
+  get hour(): number {
+    return this.parts.hours
+  }
+  /** 0–59. */
+  get minute(): number {
+    return this.parts.minutes
+  }
+  /** Minutes since midnight on the wall clock. */
+  get minuteOfDay(): number {
+    return this.parts.hours * 60 + this.parts.minutes
+  }
+  /** The wall clock `minuteOfDay` minutes after midnight, `days` days from this one. */
+  at(days: number, minuteOfDay: number): Date {
+    const day = DateTime.add(this.dateTime, { days })
+    return DateTime.toDate(
+      DateTime.setParts(day, { hours: Math.floor(minuteOfDay / 60), minutes: minuteOfDay % 60, seconds: 0, millis: 0 })
+    )
+  }
+  toJSON(): string {
+    return this.date.toISOString()
+  }
+}
+
+/** A calendar hour or day: `start` inclusive, `end` exclusive, Unix milliseconds. */
+export interface CalendarWindow {
+  readonly start: number
+  readonly end: number
+}
+
+/**
+ * The calendar `unit` that contains `at` in `zone`. A day that a clock change makes 23 or 25 hours long is one window; an
+ * hour is 60 minutes of elapsed time, so the hour that autumn repeats is two windows.
+ */
+export const windowOf = (at: number, unit: "hour" | "day", zone: DateTime.TimeZone): CalendarWindow => {
+  const moment = new Moment(at, zone)
+  if (unit === "day") return { start: moment.at(0, 0).getTime(), end: moment.at(1, 0).getTime() }
+  const offset = DateTime.zonedOffset(moment.dateTime)
+  const hour = 3_600_000
+  const start = Math.floor((at + offset) / hour) * hour - offset
+  return { start, end: start + hour }
+}

@@ -1,0 +1,280 @@
+import { Effect, ParseResult, Redacted, Schema } from "effect"
+import { parseZone } from "./Calendar.ts"
+import { GatewayConfigError } from "./Errors.ts"
+import { EventPriority } from "./GatewayEvent.ts"
+
+const Positive = Schema.Number.pipe(
+  Schema.positive({ message: ({ actual }) => `must be greater than 0, got ${actual}` })
+)
+const PositiveInt = Schema.Number.pipe(
+  Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
+  Schema.positive({ message: ({ actual }) => `must be greater than 0, got ${actual}` })
+)
+const Count = Schema.Number.pipe(
+  Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
+  Schema.nonNegative({ message: ({ actual }) => `must be 0 or more, got ${actual}` })
+)
+const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: () => value })
+
+const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String))
+
+/** An IANA zone name such as `Europe/Berlin`. */
+export const Timezone = Schema.String.pipe(
+  Schema.filter(
+    (name) => parseZone(name) !== undefined || `"${name}" is not an IANA time zone; try "UTC" or "Europe/Berlin"`
+  )
+)
+
+/** `HH:MM`, 00:00 to 24:00. */
+export const WallTime = Schema.String.pipe(
+  Schema.filter((text) => parseWallTime(text) !== undefined || `"${text}" is not a time of day; write it as HH:MM`)
+)
+
+/** Minutes since midnight of `HH:MM`. */
+export const parseWallTime = (text: string): number | undefined => {
+  const match = /^(\d\d):(\d\d)$/.exec(text)
+  if (match === null) return undefined
+  const minutes = Number(match[1]) * 60 + Number(match[2])
+  return minutes <= 1440 && Number(match[2]) < 60 ? minutes : undefined
+}
+
+export const HeartbeatPolicy = Schema.Literal("always", "adaptive", "conservative")
+export type HeartbeatPolicy = typeof HeartbeatPolicy.Type
+
+/** `from` inclusive, `to` exclusive; a `to` before `from` runs past midnight. */
+const HoursConfig = Schema.Struct({
+  from: WallTime,
+  to: WallTime,
+  /** Default: Monday to Friday. */
+  days: withDefault(
+    Schema.Array(Schema.Literal("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")),
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]
+  )
+})
+export type HoursConfig = typeof HoursConfig.Type
+
+export const AgentConfig = Schema.Struct({
+  /** System prompt. Default: none. */
+  instructions: withDefault(Schema.String, ""),
+  /** Most tokens one answer may have; part of every reservation. Default: 1,024. */
+  maxOutputTokens: withDefault(PositiveInt, 1024)
+})
+
+export const HeartbeatConfig = Schema.Struct({
+  /** Milliseconds between ticks. */
+  intervalMs: Positive,
+  /** Default: `policies.heartbeatPolicy`. */
+  policy: Schema.optional(HeartbeatPolicy),
+  /** Default: "Check for pending work." */
+  instruction: withDefault(Schema.String, "Check for pending work."),
+  /** Skips in a row after which a tick fires whatever the policy says. Default: 6. */
+  maxConsecutiveSkips: withDefault(Count, 6),
+  /** No ticks outside these hours. Default: always. */
+  activeHours: Schema.optional(HoursConfig),
+  /** Default: the first agent. */
+  agentId: Schema.optional(Schema.String)
+})
+export type HeartbeatConfig = typeof HeartbeatConfig.Type
+
+export const CronConfig = Schema.Struct({
+  /** What the job is called in lists and logs. Default: `cron-1`, `cron-2`, … by position. */
+  name: Schema.optional(Schema.String),
+  /** Five fields: minute hour day-of-month month day-of-week. */
+  schedule: Schema.String,
+  instruction: Schema.String,
+  agentId: Schema.optional(Schema.String),
+  priority: withDefault(EventPriority, "normal"),
+  /** Default: the gateway's `timezone`. */
+  timezone: Schema.optional(Timezone),
+  enabled: withDefault(Schema.Boolean, true)
+})
+export type CronConfig = typeof CronConfig.Type
+
+export const WebhookConfig = Schema.Struct({
+  /** Where it is served, below `/webhooks`. */
+  path: Schema.String.pipe(
+    Schema.filter((path) => /^(\/[\w.~-]+)+$/.test(path) || `must look like "/github", got "${path}"`)
+  ),
+  /** `github`, `generic`, or the `source` of an adapter given to the router. */
+  adapter: Schema.String,
+  /** Required, unless `unsigned` is true. */
+  secret: Schema.optional(Secret),
+  /** Accept requests without a signature. Default: false. */
+  unsigned: withDefault(Schema.Boolean, false),
+  /** Classifications to let in: `push`, or `pull_request` for all of `pull_request.*`. Default: all. */
+  events: Schema.optional(Schema.Array(Schema.String)),
+  agentId: Schema.optional(Schema.String),
+  /** `generic` only: the header with the signature. Default: `x-signature`. */
+  signatureHeader: withDefault(Schema.String, "x-signature"),
+  /** `generic` only: the HMAC's hash. Default: `sha256`. */
+  algorithm: withDefault(Schema.Literal("sha256", "sha384", "sha512"), "sha256"),
+  /** `generic` only: the header with the delivery id, for deduplication. Default: `x-delivery-id`. */
+  idHeader: withDefault(Schema.String, "x-delivery-id"),
+  /**
+   * `generic` only: the header with the Unix seconds of sending. When set, it is part of what is signed
+   * (`timestamp.body`), and a request further than `toleranceSeconds` from now is refused.
+   */
+  timestampHeader: Schema.optional(Schema.String),
+  /** Default: 300. */
+  toleranceSeconds: withDefault(Positive, 300),
+  /** Most requests accepted a minute on this path; more are answered 429. Default: 6,000. */
+  maxPerMinute: withDefault(PositiveInt, 6000)
+})
+export type WebhookConfig = typeof WebhookConfig.Type
+
+export const AccessControlConfig = Schema.Struct({
+  /** Who may send messages. Default: `allowlist`. */
+  accessPolicy: withDefault(Schema.Literal("allowlist", "blocklist", "open"), "allowlist"),
+  /** `*` allows everyone the transport can name. Default: nobody. */
+  allowedSenders: withDefault(Schema.Array(Schema.String), []),
+  blockedSenders: withDefault(Schema.Array(Schema.String), []),
+  /** Default: `skip`. */
+  unknownSenderAction: withDefault(Schema.Literal("skip", "escalate"), "skip"),
+  /** What a sender without access is answered. Default: nothing. */
+  replyToUnknown: Schema.optional(Schema.String),
+  /** `chat` keeps history per session; `task` handles each message alone. Default: `chat`. */
+  mode: withDefault(Schema.Literal("chat", "task"), "chat"),
+  /** Days without a message after which a session is pruned. Default: 30. */
+  sessionTtlDays: withDefault(Positive, 30)
+})
+export type AccessControlConfig = typeof AccessControlConfig.Type
+
+const Limit = <A extends number>(schema: Schema.Schema<A, number>) => Schema.Union(schema, Schema.Literal("unlimited"))
+
+export const PolicyConfig = Schema.Struct({
+  /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
+  dailyTokenBudget: withDefault(Limit(Count), 100_000),
+  /** Events let through to agents a calendar hour. Default: 30. */
+  maxActionsPerHour: withDefault(Limit(Count), 30),
+  /** Default: `adaptive`. */
+  heartbeatPolicy: withDefault(HeartbeatPolicy, "adaptive"),
+  /** How long events of one merge key are held, from the first. Default: 300,000 (5 min). */
+  mergeWindowMs: withDefault(Positive, 300_000),
+  /** Categories (an event's `metadata.category` or `metadata.type`) that wait for a person. Default: none. */
+  requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
+  /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
+  businessHours: Schema.optional(HoursConfig)
+})
+export type PolicyConfig = typeof PolicyConfig.Type
+
+export const LimitsConfig = Schema.Struct({
+  /** Steps that may wait to be written; beyond it inputs are refused as `overloaded`. Default: 10,000. */
+  maxInbox: withDefault(PositiveInt, 10_000),
+  /** Most steps written in one transaction. Default: 1,000. */
+  maxBatch: withDefault(PositiveInt, 1_000),
+  /** Runs at a time, over all agents. Default: 8. */
+  maxConcurrentRuns: withDefault(PositiveInt, 8),
+  /** Milliseconds after which a run is interrupted. Default: 600,000. */
+  runTimeoutMs: withDefault(Positive, 600_000),
+  /** Attempts a run may have, counting those a crash cut off. Default: 3. */
+  maxAttempts: withDefault(PositiveInt, 3),
+  /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
+  policyTimeoutMs: withDefault(Positive, 5_000),
+  /** Milliseconds an approval waits for a person; then it is denied. Default: 86,400,000 (a day). */
+  approvalTtlMs: withDefault(Positive, 86_400_000),
+  /** Turns of a session an agent is shown. Default: 40. */
+  historyTurns: withDefault(PositiveInt, 40),
+  /** Characters of a session an agent is shown. Default: 8,000. */
+  historyCharacters: withDefault(PositiveInt, 8_000),
+  /** Characters of an event's payload an agent is shown. Default: 8,000. */
+  payloadCharacters: withDefault(PositiveInt, 8_000),
+  /** Bytes of payload and metadata an event may have. Default: 1,048,576. */
+  maxEventBytes: withDefault(PositiveInt, 1_048_576)
+})
+export type LimitsConfig = typeof LimitsConfig.Type
+
+/** US dollars per million tokens. */
+export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
+export type Price = typeof Price.Type
+
+const DEFAULT_AGENT = "agent"
+
+/** What a gateway is configured with. Every key has a default but those marked otherwise. */
+export const GatewayConfig = Schema.Struct({
+  /** By id; the first is the default one. Default: one agent called `agent`. */
+  agents: withDefault(Schema.Record({ key: Schema.String, value: AgentConfig }), {
+    [DEFAULT_AGENT]: { instructions: "", maxOutputTokens: 1024 }
+  }),
+  /** One heartbeat, or several. Default: none. */
+  heartbeat: Schema.optional(Schema.Union(HeartbeatConfig, Schema.Array(HeartbeatConfig))),
+  crons: withDefault(Schema.Array(CronConfig), []),
+  webhooks: withDefault(Schema.Array(WebhookConfig), []),
+  accessControl: Schema.optionalWith(AccessControlConfig, {
+    default: () => Schema.decodeSync(AccessControlConfig)({})
+  }),
+  policies: Schema.optionalWith(PolicyConfig, { default: () => Schema.decodeSync(PolicyConfig)({}) }),
+  /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
+  prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
+  limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
+  /** Where days and hours begin and crons are read. Default: `UTC`. */
+  timezone: withDefault(Timezone, "UTC")
+})
+export type GatewayConfig = typeof GatewayConfig.Type
+export type GatewayConfigInput = typeof GatewayConfig.Encoded
+
+const showPath = (path: ReadonlyArray<PropertyKey>): string =>
+  path.reduce<string>(
+    (text, part) =>
+      typeof part === "number" ? `${text}[${part}]` : text === "" ? String(part) : `${text}.${String(part)}`,
+    ""
+  )
+
+/** Turns what a schema has to say of a value into the one error a user reads. */
+export const configError = (error: ParseResult.ParseError): GatewayConfigError => {
+  // A union reports every member; the deepest path is the one the user meant.
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const issue = issues.reduce((best, next) => (next.path.length > best.path.length ? next : best))
+  const path = showPath(issue.path)
+  return new GatewayConfigError({
+    path,
+    message: `configuration: ${path === "" ? "" : `${path}: `}${issue.message}`,
+    cause: error
+  })
+}
+
+const invalid = (path: string, message: string) =>
+  Effect.fail(new GatewayConfigError({ path, message: `configuration: ${path}: ${message}` }))
+
+/** Heartbeats as a list, whichever way they were written. */
+export const heartbeatsOf = (config: GatewayConfig): ReadonlyArray<HeartbeatConfig> =>
+  config.heartbeat === undefined ? [] : "intervalMs" in config.heartbeat ? [config.heartbeat] : config.heartbeat
+
+/** Checks a configuration and fills in its defaults. */
+export const decodeConfig = (input: unknown): Effect.Effect<GatewayConfig, GatewayConfigError> =>
+  Schema.decodeUnknown(GatewayConfig, { onExcessProperty: "error" })(input).pipe(
+    Effect.mapError(configError),
+    Effect.tap((config) => {
+      const agents = Object.keys(config.agents)
+      if (agents.length === 0) return invalid("agents", "at least one agent is needed")
+      const unknownAgent = (path: string, agentId: string | undefined) =>
+        agentId !== undefined && !Object.hasOwn(config.agents, agentId)
+          ? invalid(`${path}.agentId`, `there is no agent "${agentId}"; agents: ${agents.join(", ")}`)
+          : undefined
+      for (const [i, heartbeat] of heartbeatsOf(config).entries()) {
+        const problem = unknownAgent(
+          Array.isArray(config.heartbeat) ? `heartbeat[${i}]` : "heartbeat",
+          heartbeat.agentId
+        )
+        if (problem !== undefined) return problem
+      }
+      for (const [i, cron] of config.crons.entries()) {
+        const problem = unknownAgent(`crons[${i}]`, cron.agentId)
+        if (problem !== undefined) return problem
+      }
+      const paths = new Set<string>()
+      for (const [i, webhook] of config.webhooks.entries()) {
+        const at = `webhooks[${i}]`
+        const problem = unknownAgent(at, webhook.agentId)
+        if (problem !== undefined) return problem
+        if (paths.has(webhook.path))
+          return invalid(`${at}.path`, `"${webhook.path}" is already taken by another webhook`)
+        paths.add(webhook.path)
+        const secret = webhook.secret === undefined ? "" : Redacted.value(webhook.secret)
+        if (secret === "" && !webhook.unsigned) {
+          return invalid(`${at}.secret`, "missing; set the secret the sender signs with, or write `unsigned: true`")
+        }
+      }
+      return Effect.void
+    })
+  )

@@ -1,0 +1,100 @@
+import { Data } from "effect"
+
+/**
+ * The reasons a gateway refuses or fails, with whether the same call may succeed later.
+ *
+ * - `overloaded`, `draining`, `stopped`: not now; try again after `retryAfterSeconds`.
+ * - `storage`: the step could not be written; nothing of it happened.
+ * - `invalid-input`: the input cannot become an event.
+ * - `not-found`, `conflict`: what was named does not exist, or has already ended another way.
+ */
+export type GatewayErrorReason =
+  | "overloaded"
+  | "draining"
+  | "stopped"
+  | "storage"
+  | "invalid-input"
+  | "not-found"
+  | "conflict"
+
+const RETRYABLE: ReadonlySet<GatewayErrorReason> = new Set(["overloaded", "draining", "stopped", "storage"])
+
+/** The gateway could not do what it was asked. */
+export class GatewayError extends Data.TaggedError("GatewayError")<{
+  readonly reason: GatewayErrorReason
+  readonly message: string
+  readonly cause?: unknown
+}> {
+  get retryable(): boolean {
+    return RETRYABLE.has(this.reason)
+  }
+  /** Seconds after which a retry makes sense, for `Retry-After`. */
+  get retryAfterSeconds(): number {
+    return this.reason === "overloaded" || this.reason === "storage" ? 1 : 10
+  }
+}
+
+/** A configuration value is wrong. `path` names it, `message` says what it must be. */
+export class GatewayConfigError extends Data.TaggedError("GatewayConfigError")<{
+  readonly path: string
+  readonly message: string
+  readonly cause?: unknown
+}> {
+  readonly retryable = false
+}
+
+/** A webhook's signature is missing or does not match its body (401), or its timestamp is outside the window. */
+export class WebhookValidationError extends Data.TaggedError("WebhookValidationError")<{
+  readonly adapter: string
+  readonly path: string
+  readonly message: string
+}> {
+  readonly retryable = false
+}
+
+/** A webhook's body could not be turned into an event. `status` is what the sender is answered. */
+export class WebhookTransformError extends Data.TaggedError("WebhookTransformError")<{
+  readonly adapter: string
+  readonly path: string
+  readonly status: 400 | 413 | 415 | 422 | 500
+  readonly message: string
+  readonly cause?: unknown
+}> {
+  readonly retryable = false
+}
+
+/** A policy refused an event outright; raised to whoever waits for a run that will not come. */
+export class PolicyViolationError extends Data.TaggedError("PolicyViolationError")<{
+  readonly eventId: string
+  readonly policy: string
+  readonly message: string
+}> {
+  readonly retryable = false
+}
+
+/** A schedule is invalid, or a job could not be changed. */
+export class SchedulerError extends Data.TaggedError("SchedulerError")<{
+  readonly job: string
+  readonly message: string
+  readonly cause?: unknown
+}> {
+  readonly retryable = false
+}
+
+/** A channel could not reach its platform. */
+export class ChannelConnectionError extends Data.TaggedError("ChannelConnectionError")<{
+  readonly channel: string
+  readonly message: string
+  readonly cause?: unknown
+}> {
+  readonly retryable = true
+}
+
+/** The agent run failed. `retryable` says whether another attempt may succeed. */
+export class AgentRunError extends Data.TaggedError("AgentRunError")<{
+  readonly message: string
+  readonly retryable: boolean
+  /** How long the provider asked us to wait, in milliseconds. */
+  readonly retryAfterMillis?: number
+  readonly cause?: unknown
+}> {}

@@ -1,0 +1,44 @@
+import { Schema } from "effect"
+
+/** Where an event came from. */
+export const EventSource = Schema.Literal("heartbeat", "cron", "webhook", "channel", "a2a", "state-change")
+export type EventSource = typeof EventSource.Type
+
+/** How much an event matters. `critical` bypasses cost and rate limits, never approvals or the kill switch. */
+export const EventPriority = Schema.Literal("low", "normal", "high", "critical")
+export type EventPriority = typeof EventPriority.Type
+
+/** The envelope every stimulus is normalised to before a policy sees it. */
+export interface GatewayEvent {
+  readonly id: string
+  readonly source: EventSource
+  readonly timestamp: Date
+  readonly agentId?: string
+  /** JSON: what a program submits is held to it at the door. */
+  readonly payload: unknown
+  readonly priority: EventPriority
+  readonly metadata: Record<string, unknown>
+  readonly traceId?: string
+  /** Who sent it, as the transport proved it; never read from the payload. */
+  readonly sender?: string
+  /** The conversation it belongs to, `channel:chat_id` for chat. Events of one session run one after the other. */
+  readonly sessionKey?: string
+}
+
+/** What a source hands to the road: an event before it has an id. */
+export interface RawInput {
+  readonly source: EventSource
+  readonly payload: unknown
+  /** Default: the gateway's first agent. */
+  readonly agentId?: string | undefined
+  /** Default: `normal`. */
+  readonly priority?: EventPriority | undefined
+  readonly metadata?: Record<string, unknown> | undefined
+  /** When it happened. Default: now. */
+  readonly timestamp?: Date | undefined
+  readonly traceId?: string | undefined
+  readonly sender?: string | undefined
+  readonly sessionKey?: string | undefined
+  /** A second input with the same key is answered with the first one's event id and not judged again. */
+  readonly idempotencyKey?: string | undefined
+}

@@ -1,0 +1,37 @@
+import type { Moment } from "./Calendar.ts"
+
+/** What a policy may look at besides the event. All of it is recorded with the decision. */
+export interface PolicyState {
+  readonly now: Moment
+  /** The next 09:00 on the gateway's wall clock. */
+  readonly nextMorning: Date
+  /** The day's tokens. `limit` is `null` when the budget is unlimited. */
+  readonly budget: {
+    readonly limit: number | null
+    /** Tokens that ended runs used today. */
+    readonly used: number
+    /** Tokens held for runs that have not ended. */
+    readonly reserved: number
+    /** The most this event's run could use: prompt estimate plus maximum output. */
+    readonly estimate: number
+    readonly resetsAt: Date
+  }
+  /** Actions (events let through to the agent) this hour. `limit` is `null` when unlimited. */
+  readonly rate: { readonly limit: number | null; readonly count: number; readonly resetsAt: Date }
+  readonly pending: {
+    readonly queued: number
+    readonly merging: number
+    readonly awaitingApproval: number
+    readonly running: number
+  }
+  /** The agent's heartbeat history; what it says matters for heartbeat events only. */
+  readonly heartbeat: {
+    readonly consecutiveSkips: number
+    /** Whether anything but heartbeats happened to the agent since its last tick. */
+    readonly changed: boolean
+  }
+  /** Set when a merge window has closed and the events it held are judged as one. */
+  readonly merge: { readonly key: string; readonly count: number } | null
+  /** Set when a person has approved this event. */
+  readonly approval: { readonly id: string; readonly by: string } | null
+}

@@ -1,0 +1,62 @@
+import type { EventSource, GatewayEvent } from "./GatewayEvent.ts"
+import type { Turn } from "./Session.ts"
+
+/** An agent as the gateway knows it. */
+export interface Agent {
+  readonly id: string
+  /** System prompt. */
+  readonly instructions: string
+  /** Most tokens one answer may have. */
+  readonly maxOutputTokens: number
+}
+
+/** What an agent is asked to do. */
+export interface RunTask {
+  readonly runId: string
+  /** 1 for the first attempt. */
+  readonly attempt: number
+  readonly agent: Agent
+  readonly event: GatewayEvent
+  readonly taskDescription: string
+  /** The event's payload as JSON text, cut to the configured length. */
+  readonly payloadText: string
+  /** The session's recent turns, oldest first; empty outside a session. */
+  readonly history: ReadonlyArray<Turn>
+}
+
+/** Tokens as the provider counted them. */
+export interface Usage {
+  readonly inputTokens: number
+  readonly outputTokens: number
+}
+
+/** What came of a run. */
+export interface RunResult {
+  readonly text: string
+  readonly usage: Usage
+  /** The model that answered, as its provider names it; the key into the price table. */
+  readonly model: string
+}
+
+/**
+ * - `pending`: decided, not yet dispatched. `running`: the agent has it.
+ * - `completed`, `failed`: ended. `abandoned`: cut off too often. `cancelled`: the kill switch ended it.
+ */
+export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled"
+
+/** A run as it is recorded. */
+export interface RunRecord {
+  readonly id: string
+  readonly eventId: string
+  readonly agentId: string
+  readonly source: EventSource
+  readonly state: RunState
+  readonly attempt: number
+  readonly reservedTokens: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly costUsd: number | undefined
+  readonly model: string | undefined
+  readonly text: string | undefined
+  readonly error: string | undefined
+}

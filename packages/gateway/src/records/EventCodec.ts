@@ -1,0 +1,38 @@
+import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import type { RunRecord } from "../domain/Run.ts"
+import type { EventRow, RunRow } from "./Tables.ts"
+
+/** The event a row holds. */
+export const toEvent = (row: EventRow): GatewayEvent => ({
+  id: row.id,
+  source: row.source,
+  timestamp: new Date(row.timestamp),
+  agentId: row.agent_id,
+  payload: JSON.parse(row.payload) as unknown,
+  priority: row.priority,
+  metadata: JSON.parse(row.metadata) as Record<string, unknown>,
+  ...(row.trace_id === null ? {} : { traceId: row.trace_id }),
+  ...(row.sender === null ? {} : { sender: row.sender }),
+  ...(row.session_key === null ? {} : { sessionKey: row.session_key })
+})
+
+/** The run a row holds. */
+export const toRun = (row: RunRow): RunRecord => ({
+  id: row.id,
+  eventId: row.event_id,
+  agentId: row.agent_id,
+  source: row.source,
+  state: row.state,
+  attempt: row.attempt,
+  reservedTokens: row.reserved_tokens,
+  inputTokens: row.input_tokens,
+  outputTokens: row.output_tokens,
+  costUsd: row.cost_usd ?? undefined,
+  model: row.model ?? undefined,
+  text: row.text ?? undefined,
+  error: row.error ?? undefined
+})
+
+/** What kind of event it is, as its adapter or its sender classified it. */
+export const typeOf = (event: { readonly metadata: Record<string, unknown> }): string | undefined =>
+  typeof event.metadata.type === "string" ? event.metadata.type : undefined

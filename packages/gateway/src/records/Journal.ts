@@ -1,0 +1,189 @@
+import { Cause, Context, Effect, Exit, Layer, Schedule, type Scope } from "effect"
+import type { BusEvent } from "../domain/BusEvent.ts"
+import { GatewayError } from "../domain/Errors.ts"
+import { EventBus } from "./EventBus.ts"
+import { Store, type StoreError, type Write } from "./Store.ts"
+
+/** What a step may do. Everything in it happens with the step's commit, or not at all. */
+export interface Tx {
+  /** When the step runs, Unix milliseconds. */
+  readonly now: number
+  /** Id of the event that holds the step's `dedupeKey`, committed or earlier in this batch. */
+  readonly duplicateOf: string | undefined
+  readonly write: (write: Write) => void
+  /** Publishes on the bus after the commit. */
+  readonly publish: (event: BusEvent) => void
+  /** Runs after the commit, before the step's caller goes on. Must not throw. */
+  readonly onCommit: (action: () => void) => void
+}
+
+export interface StepOptions {
+  /** An event id is looked up under this key before the step runs. */
+  readonly dedupeKey?: string | undefined
+  /** Refuse with `overloaded` when the inbox is full. For what comes from outside; what the gateway owes is never refused. */
+  readonly sheddable?: boolean
+}
+
+export interface JournalOptions {
+  /** Steps that may wait before sheddable ones are refused. Default: 10,000. */
+  readonly maxInbox?: number
+  /** Most steps in one transaction. Default: 1,000. */
+  readonly maxBatch?: number
+}
+
+export interface JournalShape {
+  /**
+   * Runs `run` and commits what it writes, together with the steps of other fibers. Steps run one at a time, in the
+   * order they came, each seeing what the ones before it decided. Succeeds once the commit is on disk. Fails with a
+   * `GatewayError` (`storage`) when the commit failed: then nothing of the whole batch has happened, and all state has
+   * been loaded again.
+   */
+  readonly step: <A>(run: (tx: Tx) => A, options?: StepOptions) => Effect.Effect<A, GatewayError>
+  /** Loads state now, and again whenever a batch had to be withdrawn. Loads run in the order of registration. */
+  readonly register: (load: Effect.Effect<void, StoreError>) => Effect.Effect<void, StoreError, Scope.Scope>
+}
+
+/** The one writer: turns steps into transactions. */
+export class Journal extends Context.Tag("@postilion/gateway/Journal")<Journal, JournalShape>() {}
+
+interface Pending {
+  readonly run: (tx: Tx) => unknown
+  readonly dedupeKey: string | undefined
+  readonly resume: (exit: Exit.Exit<unknown, GatewayError>) => void
+}
+
+/** After everything the event loop already has at hand, so that it joins the batch; at once when it has nothing. */
+const nextTurn: Effect.Effect<void> = Effect.async<void>((resume) => {
+  const later: (f: () => void) => unknown = globalThis.setImmediate ?? ((f) => setTimeout(f, 0))
+  later(() => resume(Effect.void))
+})
+
+export const make = (options: JournalOptions = {}) =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const bus = yield* EventBus
+    const maxInbox = options.maxInbox ?? 10_000
+    const maxBatch = options.maxBatch ?? 1_000
+    let inbox: Array<Pending> = []
+    let wake: (() => void) | undefined
+    const loads: Array<Effect.Effect<void, StoreError>> = []
+
+    const step: JournalShape["step"] = <A>(run: (tx: Tx) => A, options?: StepOptions) =>
+      Effect.async<A, GatewayError>((resume) => {
+        if (options?.sheddable === true && inbox.length >= maxInbox) {
+          resume(
+            Effect.fail(
+              new GatewayError({
+                reason: "overloaded",
+                message: `the gateway is busy: ${inbox.length} steps wait to be written; try again in a second`
+              })
+            )
+          )
+          return
+        }
+        inbox.push({ run, dedupeKey: options?.dedupeKey, resume: resume as Pending["resume"] })
+        wake?.()
+      })
+
+    const work: Effect.Effect<void> = Effect.async<void>((resume) => {
+      if (inbox.length > 0) return resume(Effect.void)
+      wake = () => {
+        wake = undefined
+        resume(Effect.void)
+      }
+      return Effect.sync(() => {
+        wake = undefined
+      })
+    })
+
+    const holdersOf = (batch: ReadonlyArray<Pending>) => {
+      const keys = batch.flatMap(({ dedupeKey }) => (dedupeKey === undefined ? [] : [dedupeKey]))
+      if (keys.length === 0) return Effect.succeed(new Map<string, string>())
+      return Effect.map(
+        store.find("events", { where: { dedupe_key: { in: keys } } }),
+        (rows) => new Map(rows.map((row) => [row.dedupe_key as string, row.id]))
+      )
+    }
+
+    /** Runs a batch's steps and commits them. Plain code between two effects: this is the gateway's hot loop. */
+    const process = (batch: ReadonlyArray<Pending>) =>
+      Effect.gen(function* () {
+        const holders = yield* holdersOf(batch)
+        const clock = yield* Effect.clock
+        const exits: Array<Exit.Exit<unknown, GatewayError>> = []
+        const writes: Array<Write> = []
+        const events: Array<BusEvent> = []
+        const actions: Array<() => void> = []
+        let broken = false
+        for (const { dedupeKey, run } of batch) {
+          const tx: Tx = {
+            now: clock.unsafeCurrentTimeMillis(),
+            duplicateOf: dedupeKey === undefined ? undefined : holders.get(dedupeKey),
+            write: (write) => {
+              writes.push(write)
+              if (write.table === "events" && write.op === "insert" && write.row.dedupe_key !== null) {
+                holders.set(write.row.dedupe_key, write.row.id)
+              }
+            },
+            publish: (event) => void events.push(event),
+            onCommit: (action) => void actions.push(action)
+          }
+          const marks = [writes.length, events.length, actions.length] as const
+          try {
+            exits.push(Exit.succeed(run(tx)))
+          } catch (defect) {
+            // What the step wrote is dropped; what it may have changed in memory is loaded again below.
+            broken = true
+            writes.length = marks[0]
+            events.length = marks[1]
+            actions.length = marks[2]
+            exits.push(Exit.die(defect))
+          }
+        }
+        if (writes.length > 0) yield* store.commit(writes)
+        for (const action of actions) action()
+        for (const event of events) bus.unsafePublish(event)
+        for (const [i, { resume }] of batch.entries()) resume(exits[i] as Exit.Exit<unknown, GatewayError>)
+        if (broken) yield* reload
+      })
+
+    const reload: Effect.Effect<void> = Effect.forEach(loads, (load) => load, { discard: true }).pipe(
+      Effect.tapError((error) => Effect.logError("loading the gateway's state failed; trying again", error)),
+      Effect.retry(Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("5 seconds")))),
+      Effect.orDie
+    )
+
+    const withdraw = (batch: ReadonlyArray<Pending>, cause: Cause.Cause<StoreError>) =>
+      Effect.gen(function* () {
+        yield* Effect.logError(`a batch of ${batch.length} steps was withdrawn`, cause)
+        yield* reload
+        const failure = Cause.squash(cause)
+        const detail = failure instanceof Error ? failure.message : String(failure)
+        const error = new GatewayError({ reason: "storage", message: `nothing was recorded: ${detail}`, cause })
+        for (const { resume } of batch) resume(Exit.fail(error))
+      })
+
+    yield* Effect.gen(function* () {
+      yield* work
+      yield* nextTurn
+      const batch = inbox.length <= maxBatch ? inbox : inbox.slice(0, maxBatch)
+      inbox = batch === inbox ? [] : inbox.slice(maxBatch)
+      yield* process(batch).pipe(
+        Effect.catchAllCause((cause) => withdraw(batch, cause)),
+        Effect.uninterruptible
+      )
+    }).pipe(Effect.forever, Effect.forkScoped)
+
+    const register: JournalShape["register"] = (load) =>
+      Effect.zipRight(
+        load,
+        Effect.acquireRelease(
+          Effect.sync(() => void loads.push(load)),
+          () => Effect.sync(() => void loads.splice(loads.indexOf(load), 1))
+        )
+      )
+    return Journal.of({ step, register })
+  })
+
+export const layer = (options?: JournalOptions): Layer.Layer<Journal, never, Store | EventBus> =>
+  Layer.scoped(Journal, make(options))

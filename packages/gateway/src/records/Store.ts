@@ -1,0 +1,45 @@
+import type { Effect } from "effect"
+import { Context, Data } from "effect"
+import type { Row, Table } from "./Tables.ts"
+
+/** A change to one row. */
+export type Write = { readonly [T in Table]: WriteOf<T> }[Table]
+type WriteOf<T extends Table> =
+  | { readonly op: "insert"; readonly table: T; readonly row: Row<T> }
+  /** Inserts the row, or replaces the one with the same primary key. */
+  | { readonly op: "put"; readonly table: T; readonly row: Row<T> }
+  | { readonly op: "update"; readonly table: T; readonly key: Partial<Row<T>>; readonly set: Partial<Row<T>> }
+  | { readonly op: "delete"; readonly table: T; readonly where: Partial<Row<T>> }
+
+type Scalar = string | number | null
+
+/** What a column must be: a value, one of several, or within bounds. */
+export type Condition<A> =
+  | A
+  | { readonly in: ReadonlyArray<A> }
+  | { readonly gt?: A; readonly gte?: A; readonly lt?: A; readonly lte?: A }
+
+export interface Query<T extends Table> {
+  readonly where?: { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
+  readonly orderBy?: readonly [keyof Row<T> & string, "asc" | "desc"]
+  readonly limit?: number
+}
+
+/** The database could not do what was asked of it. */
+export class StoreError extends Data.TaggedError("StoreError")<{
+  readonly message: string
+  readonly cause?: unknown
+}> {}
+
+export interface StoreShape {
+  /** Applies all writes, in order but for inserts, which come first, or none. */
+  readonly commit: (writes: ReadonlyArray<Write>) => Effect.Effect<void, StoreError>
+  readonly find: <T extends Table>(table: T, query: Query<T>) => Effect.Effect<ReadonlyArray<Row<T>>, StoreError>
+}
+
+/**
+ * Where records live. The subsystems are written once against this; `StoreMemory.layer` and `StoreSql.layer` give it.
+ */
+export class Store extends Context.Tag("@postilion/gateway/Store")<Store, StoreShape>() {}
+
+export const isScalar = (value: unknown): value is Scalar => typeof value !== "object" || value === null

@@ -1,0 +1,119 @@
+import { Migrator, SqlClient, type Statement } from "@effect/sql"
+import { Effect, Layer } from "effect"
+import initial from "./migrations/0001_initial.ts"
+import { type Condition, isScalar, type Query, Store, StoreError, type Write } from "./Store.ts"
+import { primaryKey, type Row, type Rows, type Table } from "./Tables.ts"
+
+/** Every migration, by file name; ids only ever grow. */
+export const migrations: Record<string, Effect.Effect<void, unknown, SqlClient.SqlClient>> = {
+  "0001_initial": initial
+}
+
+const migrate = Migrator.make({})({
+  loader: Migrator.fromRecord(migrations),
+  table: "postilion_migrations"
+})
+
+/**
+ * Rows per INSERT. A few fixed sizes keep the prepared statements few whatever the batch; the largest stays below
+ * SQLite's 32,766 bound parameters for every table.
+ */
+const INSERT_SIZES = [256, 32, 4, 1] as const
+
+const chunksOf = <A>(rows: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
+  const chunks: Array<ReadonlyArray<A>> = []
+  let from = 0
+  for (const size of INSERT_SIZES) {
+    for (; rows.length - from >= size; from += size) chunks.push(rows.slice(from, from + size))
+  }
+  return chunks
+}
+
+const storeError = (message: string) => (cause: unknown) => {
+  const detail = cause instanceof Error && cause.cause instanceof Error ? `: ${cause.cause.message}` : ""
+  return new StoreError({ message: `${message}${detail}`, cause })
+}
+
+const make = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* migrate.pipe(Effect.mapError(storeError("the database's tables could not be brought up to date")))
+
+  const condition = (column: string, value: Condition<unknown>): Statement.Fragment => {
+    const name = sql(column)
+    if (isScalar(value)) return value === null ? sql`${name} IS NULL` : sql`${name} = ${value}`
+    if ("in" in (value as object)) return sql.in(column, (value as { in: ReadonlyArray<string> }).in)
+    const bounds = value as { gt?: number; gte?: number; lt?: number; lte?: number }
+    return sql.and([
+      ...(bounds.gt === undefined ? [] : [sql`${name} > ${bounds.gt}`]),
+      ...(bounds.gte === undefined ? [] : [sql`${name} >= ${bounds.gte}`]),
+      ...(bounds.lt === undefined ? [] : [sql`${name} < ${bounds.lt}`]),
+      ...(bounds.lte === undefined ? [] : [sql`${name} <= ${bounds.lte}`])
+    ])
+  }
+  const conditions = (where: object): Statement.Fragment =>
+    sql.and(
+      Object.entries(where)
+        .filter(([, value]) => value !== undefined)
+        .map(([column, value]) => condition(column, value as Condition<unknown>))
+    )
+  const nonKeyColumns = (table: Table, row: object) =>
+    Object.keys(row).filter((column) => !(primaryKey[table] as ReadonlyArray<string>).includes(column))
+
+  const write = (write: Exclude<Write, { op: "insert" }>) => {
+    const table = sql(write.table)
+    switch (write.op) {
+      case "put": {
+        const key = sql.csv(primaryKey[write.table].map((column) => sql`${sql(column)}`))
+        const set = sql.csv(
+          nonKeyColumns(write.table, write.row).map((column) => sql`${sql(column)} = excluded.${sql(column)}`)
+        )
+        return sql`INSERT INTO ${table} ${sql.insert({ ...write.row })} ON CONFLICT (${key}) DO UPDATE SET ${set}`
+      }
+      case "update":
+        return sql`UPDATE ${table} SET ${sql.update({ ...write.set })} WHERE ${conditions(write.key)}`
+      case "delete":
+        return sql`DELETE FROM ${table} WHERE ${conditions(write.where)}`
+    }
+  }
+  const commit = (writes: ReadonlyArray<Write>) => {
+    const inserts = new Map<Table, Array<Row<Table>>>()
+    const others: Array<Exclude<Write, { op: "insert" }>> = []
+    for (const entry of writes) {
+      if (entry.op !== "insert") {
+        others.push(entry)
+        continue
+      }
+      const rows = inserts.get(entry.table)
+      if (rows === undefined) inserts.set(entry.table, [entry.row])
+      else rows.push(entry.row)
+    }
+    return sql
+      .withTransaction(
+        Effect.gen(function* () {
+          for (const [table, rows] of inserts) {
+            for (const chunk of chunksOf(rows)) {
+              yield* sql`INSERT INTO ${sql(table)} ${sql.insert(chunk as ReadonlyArray<never>)}`.raw
+            }
+          }
+          for (const other of others) yield* write(other).raw
+        })
+      )
+      .pipe(Effect.mapError(storeError("the write failed; nothing of it was kept")))
+  }
+  const find = <T extends Table>(table: T, query: Query<T>) => {
+    const order = query.orderBy
+    return sql<Rows[T]>`SELECT * FROM ${sql(table)}
+      WHERE ${conditions(query.where ?? {})}
+      ${order === undefined ? sql.literal("") : sql`ORDER BY ${sql(order[0])} ${sql.literal(order[1] === "asc" ? "ASC" : "DESC")}`}
+      ${query.limit === undefined ? sql.literal("") : sql`LIMIT ${query.limit}`}`.pipe(
+      Effect.mapError(storeError(`reading ${table} failed`))
+    )
+  }
+  return Store.of({ commit, find })
+})
+
+/**
+ * Records in the database behind `SqlClient`. Brings the tables up to date first. The client's connection decides how
+ * durable a commit is: for SQLite, WAL with `synchronous = FULL`.
+ */
+export const layer: Layer.Layer<Store, StoreError, SqlClient.SqlClient> = Layer.effect(Store, make)

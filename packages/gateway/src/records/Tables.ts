@@ -1,0 +1,169 @@
+/**
+ * The records as they are stored: one row type per table. Column names are the ones in the database; JSON is text;
+ * instants are Unix milliseconds.
+ */
+import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
+import type { Action } from "../domain/PolicyDecision.ts"
+import type { RunState } from "../domain/Run.ts"
+import type { Role } from "../domain/Session.ts"
+import type { SwitchMode } from "../domain/Switch.ts"
+
+/**
+ * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
+ * - `awaiting-approval`: judged `escalate`.
+ * - `executed`, `suppressed`, `merged` (into the event `merged_into`), `denied`: the decision is final.
+ */
+export type EventState =
+  | "accepted"
+  | "deferred"
+  | "merging"
+  | "awaiting-approval"
+  | "executed"
+  | "suppressed"
+  | "merged"
+  | "denied"
+
+export interface EventRow {
+  readonly seq: number
+  readonly id: string
+  readonly source: EventSource
+  readonly agent_id: string
+  readonly priority: EventPriority
+  readonly timestamp: number
+  readonly received_at: number
+  readonly payload: string
+  readonly metadata: string
+  readonly trace_id: string | null
+  readonly sender: string | null
+  readonly session_key: string | null
+  readonly dedupe_key: string | null
+  readonly state: EventState
+  readonly action: Action | null
+  readonly policy: string | null
+  readonly reason: string | null
+  /** JSON: the policies that passed and the state they saw. */
+  readonly evidence: string | null
+  readonly due_at: number | null
+  readonly merge_key: string | null
+  readonly merged_into: string | null
+  readonly decided_at: number | null
+}
+
+export interface RunRow {
+  readonly id: string
+  readonly event_id: string
+  readonly agent_id: string
+  readonly source: EventSource
+  readonly state: RunState
+  readonly attempt: number
+  readonly task: string
+  readonly reserved_tokens: number
+  readonly input_tokens: number
+  readonly output_tokens: number
+  readonly cost_usd: number | null
+  readonly model: string | null
+  readonly text: string | null
+  readonly error: string | null
+  readonly created_at: number
+  readonly started_at: number | null
+  readonly ended_at: number | null
+}
+
+export interface ApprovalRow {
+  readonly id: string
+  readonly event_id: string
+  readonly state: "pending" | "approved" | "denied" | "expired"
+  readonly policy: string
+  readonly reason: string
+  readonly requested_at: number
+  readonly expires_at: number
+  readonly decided_at: number | null
+  readonly decided_by: string | null
+}
+
+export interface AuditRow {
+  readonly chain: string
+  readonly seq: number
+  readonly at: number
+  readonly kind: string
+  readonly event_id: string | null
+  /** RFC 8785 canonical JSON of the whole record; what is hashed. */
+  readonly body: string
+  readonly prev_hash: string
+  readonly hash: string
+}
+
+export interface SessionRow {
+  readonly key: string
+  readonly agent_id: string
+  readonly updated_at: number
+}
+
+export interface TurnRow {
+  readonly seq: number
+  readonly session_key: string
+  readonly role: Role
+  readonly content: string
+  readonly at: number
+  readonly sender: string | null
+  readonly event_id: string | null
+}
+
+export interface JobRow {
+  readonly id: string
+  readonly name: string
+  /** Where it came from: `config` jobs follow the configuration, `api` jobs were added at run time. */
+  readonly origin: "config" | "api"
+  readonly source: "heartbeat" | "cron"
+  /** JSON: the schedule. */
+  readonly schedule: string
+  readonly agent_id: string
+  readonly instruction: string
+  readonly priority: EventPriority
+  /** JSON: metadata of the events it makes. */
+  readonly metadata: string
+  readonly enabled: number
+  readonly delete_after_run: number
+  readonly catch_up: "once" | "skip"
+  readonly created_at: number
+  readonly last_at: number | null
+  readonly next_at: number | null
+}
+
+export interface SwitchRow {
+  readonly scope: string
+  readonly mode: SwitchMode
+  readonly changed_at: number
+  readonly changed_by: string
+}
+
+export interface Rows {
+  readonly events: EventRow
+  readonly runs: RunRow
+  readonly approvals: ApprovalRow
+  readonly audit: AuditRow
+  readonly sessions: SessionRow
+  readonly turns: TurnRow
+  readonly jobs: JobRow
+  readonly switches: SwitchRow
+}
+export type Table = keyof Rows
+export type Row<T extends Table> = Rows[T]
+
+/** The columns that identify a row. */
+export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & string> } = {
+  events: ["id"],
+  runs: ["id"],
+  approvals: ["id"],
+  audit: ["chain", "seq"],
+  sessions: ["key"],
+  turns: ["seq"],
+  jobs: ["id"],
+  switches: ["scope"]
+}
+
+/** Columns outside the primary key in which no two rows may hold the same non-null value. */
+export const uniqueColumns: { readonly [T in Table]?: ReadonlyArray<keyof Rows[T] & string> } = {
+  events: ["seq", "dedupe_key"],
+  approvals: ["event_id"]
+}

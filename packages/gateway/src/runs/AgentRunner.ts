@@ -1,0 +1,36 @@
+import { Context, type Effect, Layer } from "effect"
+import type { AgentRunError } from "../domain/Errors.ts"
+import type { RunResult, RunTask } from "../domain/Run.ts"
+
+export interface AgentRunnerShape {
+  /** Does the task: calls the model. Interrupted when the run times out or the kill switch terminates it. */
+  readonly run: (task: RunTask) => Effect.Effect<RunResult, AgentRunError>
+  /**
+   * The most tokens `run` could use: prompt estimate plus maximum output. Pure and quick; called before every decision.
+   * `historyCharacters` stands for a history that is not loaded yet.
+   */
+  readonly estimate: (task: Omit<RunTask, "history">, historyCharacters: number) => number
+}
+
+/** The port to whatever does the thinking. `@postilion/agents` gives one on `@effect/ai`. */
+export class AgentRunner extends Context.Tag("@postilion/gateway/AgentRunner")<AgentRunner, AgentRunnerShape>() {}
+
+/**
+ * Tokens that `characters` of text make at most, near enough: English text has about four characters a token, JSON and
+ * code about three.
+ */
+export const estimateTokens = (characters: number): number => Math.ceil(characters / 3)
+
+/** Estimates by the length of everything the model is shown, plus the agent's `maxOutputTokens`. */
+export const estimateTask: AgentRunnerShape["estimate"] = (
+  { agent, payloadText, taskDescription },
+  historyCharacters
+) =>
+  estimateTokens(agent.instructions.length + taskDescription.length + payloadText.length + historyCharacters) +
+  agent.maxOutputTokens
+
+/** A runner that answers with what `respond` returns: for tests, and for agents that need no model. */
+export const layerScripted = (
+  respond: (task: RunTask) => Effect.Effect<RunResult, AgentRunError>,
+  estimate: AgentRunnerShape["estimate"] = estimateTask
+): Layer.Layer<AgentRunner> => Layer.succeed(AgentRunner, { run: respond, estimate })
