@@ -33,12 +33,14 @@ export interface PolicyDecisionMade extends OfEvent<"PolicyDecisionMade"> {
 }
 /** The agent is called. */
 export interface ProactiveActionInitiated extends OfEvent<"ProactiveActionInitiated"> {
+  readonly source: EventSource
   readonly runId: string
   readonly attempt: number
   readonly taskDescription: string
 }
 /** The agent's run ended. */
 export interface ProactiveActionCompleted extends OfEvent<"ProactiveActionCompleted"> {
+  readonly source: EventSource
   readonly runId: string
   readonly success: boolean
   readonly tokensUsed: number
@@ -49,6 +51,7 @@ export interface ProactiveActionCompleted extends OfEvent<"ProactiveActionComple
 }
 /** A policy or a person kept an event from the agent. */
 export interface ProactiveActionSuppressed extends OfEvent<"ProactiveActionSuppressed"> {
+  readonly source: EventSource
   readonly policy: string
   readonly reason: string
 }
@@ -59,6 +62,7 @@ export interface HeartbeatSkipped extends OfEvent<"HeartbeatSkipped"> {
 }
 /** A merge window closed: these events are one from here on. */
 export interface EventsMerged extends OfEvent<"EventsMerged"> {
+  readonly source: EventSource
   readonly mergeKey: string
   readonly count: number
   readonly eventIds: ReadonlyArray<string>

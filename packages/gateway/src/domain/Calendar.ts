@@ -32,6 +32,10 @@ export class Moment {
   get weekday(): Weekday {
     return WEEKDAYS[this.parts.weekDay] as Weekday
   }
+  /** The weekday `days` days from this one. */
+  weekdayIn(days: number): Weekday {
+    return WEEKDAYS[(((this.parts.weekDay + days) % 7) + 7) % 7] as Weekday
+  }
   /** 0–23. */
   get hour(): number {
     return this.parts.hours

@@ -1,4 +1,5 @@
 import { Data } from "effect"
+import type { Usage } from "./Run.ts"
 
 /**
  * The reasons a gateway refuses or fails, with whether the same call may succeed later.
@@ -96,5 +97,7 @@ export class AgentRunError extends Data.TaggedError("AgentRunError")<{
   readonly retryable: boolean
   /** How long the provider asked us to wait, in milliseconds. */
   readonly retryAfterMillis?: number
+  /** What the provider charged all the same. */
+  readonly usage?: Usage
   readonly cause?: unknown
 }> {}

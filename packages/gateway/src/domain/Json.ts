@@ -5,37 +5,60 @@
 /** A value that survives `JSON.stringify` and `JSON.parse` unchanged. */
 export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
 
-/**
- * The path of the first part of `value` that JSON cannot carry (a `bigint`, a function, a symbol, `NaN`, a cycle),
- * or `undefined` when all of it can. Objects that define `toJSON` (a `Date`) are carried by what they return.
- */
-export const findNonJson = (value: unknown): { readonly path: string; readonly kind: string } | undefined => {
-  const ancestors = new Set<object>()
-  const visit = (value: unknown, path: string): { readonly path: string; readonly kind: string } | undefined => {
-    switch (typeof value) {
-      case "string":
-      case "boolean":
-      case "undefined":
-        return undefined
-      case "number":
-        return Number.isFinite(value) ? undefined : { path, kind: String(value) }
-      case "object":
-        break
-      default:
-        return { path, kind: typeof value }
+/** Levels of nesting that are kept; deeper ones, cycles among them, are refused before they exhaust the stack. */
+const MAX_DEPTH = 200
+
+/** Whether `value` is JSON as it stands: `JSON.parse(JSON.stringify(value))` would give an equal value. */
+export const isPlainJson = (value: unknown, depth = 0): boolean => {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return true
+    case "number":
+      return Number.isFinite(value)
+    case "object": {
+      if (value === null) return true
+      if (depth > MAX_DEPTH) return false
+      if (Array.isArray(value)) return value.every((child) => isPlainJson(child, depth + 1))
+      const prototype: unknown = Object.getPrototypeOf(value)
+      if (prototype !== Object.prototype && prototype !== null) return false
+      for (const key in value) if (!isPlainJson((value as Record<string, unknown>)[key], depth + 1)) return false
+      return !("toJSON" in value)
     }
-    if (value === null || "toJSON" in value) return undefined
-    if (ancestors.has(value)) return { path, kind: "cycle" }
-    ancestors.add(value)
-    const entries = Array.isArray(value) ? value.entries() : Object.entries(value)
-    for (const [key, child] of entries) {
-      const found = visit(child, Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`)
-      if (found !== undefined) return found
-    }
-    ancestors.delete(value)
-    return undefined
+    default:
+      return false
   }
-  return visit(value, "$")
+}
+
+/**
+ * The path of the first part of `value` that JSON cannot carry (a `bigint`, a function, a symbol, `NaN`, a nesting of more
+ * than 200 levels, as every cycle is), or `undefined` when all of it can. Objects that define `toJSON` (a `Date`) are carried
+ * by what they return.
+ */
+export const findNonJson = (
+  value: unknown,
+  path = "$",
+  depth = 0
+): { readonly path: string; readonly kind: string } | undefined => {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+    case "undefined":
+      return undefined
+    case "number":
+      return Number.isFinite(value) ? undefined : { path, kind: String(value) }
+    case "object":
+      break
+    default:
+      return { path, kind: typeof value }
+  }
+  if (value === null || "toJSON" in value) return undefined
+  if (depth > MAX_DEPTH) return { path: `${path.slice(0, 60)}…`, kind: `more than ${MAX_DEPTH} levels, or a cycle,` }
+  for (const [key, child] of Object.entries(value)) {
+    const found = findNonJson(child, Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`, depth + 1)
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 const compareUtf16 = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)

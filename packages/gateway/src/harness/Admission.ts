@@ -1,7 +1,26 @@
-import { Context, type Effect } from "effect"
-import type { GatewayError } from "../domain/Errors.ts"
+import { Clock, Context, DateTime, Effect, Either, FiberMap, Layer, Schedule } from "effect"
+import { Moment, parseZone } from "../domain/Calendar.ts"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { GatewayError } from "../domain/Errors.ts"
 import type { RawInput } from "../domain/GatewayEvent.ts"
-import type { Action } from "../domain/PolicyDecision.ts"
+import { makeIds } from "../domain/Ids.ts"
+import type { Action, Judgement } from "../domain/PolicyDecision.ts"
+import type { PolicyState } from "../domain/PolicyState.ts"
+import * as Alarm from "../internal/Alarm.ts"
+import { AuditLog } from "../records/AuditLog.ts"
+import { BudgetLedger } from "../records/BudgetLedger.ts"
+import { EventBus } from "../records/EventBus.ts"
+import { typeOf } from "../records/EventCodec.ts"
+import { Journal, type Tx } from "../records/Journal.ts"
+import { Store } from "../records/Store.ts"
+import type { ApprovalRow, EventRow } from "../records/Tables.ts"
+import { type Dispatch, Dispatcher } from "../runs/Dispatcher.ts"
+import { KillSwitch } from "../runs/KillSwitch.ts"
+import { describeMerged, describeTask, summaryLine } from "./Describe.ts"
+import { HeartbeatHistory } from "./HeartbeatHistory.ts"
+import { type Hold, Holds, load as loadHolds } from "./Holds.ts"
+import * as InputRouter from "./InputRouter.ts"
+import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
 
 /** What whoever hands in an event gets once it is committed. */
 export interface Receipt {
@@ -13,6 +32,516 @@ export interface Receipt {
 }
 
 export interface AdmissionShape {
-  readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
+  /**
+   * Makes an input durable, and judges it. Succeeds once it is on disk. Fails, and keeps nothing, when the input is
+   * invalid (`invalid-input`), the agent is stopped (`stopped`), the gateway is closing (`draining`) or busy
+   * (`overloaded`), or the write failed (`storage`).
+   *
+   * `also` runs in the same step: what it writes commits with the event.
+   */
+  readonly submit: (input: RawInput, also?: (tx: Tx) => void) => Effect.Effect<Receipt, GatewayError>
+  /** Answers an approval. Fails when there is none of this id (`not-found`) or it has another answer (`conflict`). */
+  readonly answer: (approvalId: string, answer: "approved" | "denied", by: string) => Effect.Effect<void, GatewayError>
+  /** How many events are held, by why. */
+  readonly held: () => Holds["counts"]
+  /** Judges what an earlier process accepted and did not decide. Once, at start. */
+  readonly resume: Effect.Effect<void>
+  /** Refuses everything from here on. */
+  readonly close: Effect.Effect<void>
 }
+
+/** The door every event comes through: accepted, judged and recorded in one step. */
 export class Admission extends Context.Tag("@postilion/gateway/Admission")<Admission, AdmissionShape>() {}
+
+/** Queued events that named no time are judged again after this long at the latest. Milliseconds. */
+const RECHECK_AFTER = 60_000
+/** Held events judged in one step. */
+const STEP_SIZE = 250
+
+/** Keeps the costly part, which few policies read and no record needs, from being worked out for every event. */
+class StateView implements PolicyState {
+  readonly now: PolicyState["now"]
+  readonly budget: PolicyState["budget"]
+  readonly rate: PolicyState["rate"]
+  readonly pending: PolicyState["pending"]
+  readonly heartbeat: PolicyState["heartbeat"]
+  readonly merge: PolicyState["merge"]
+  readonly approval: PolicyState["approval"]
+
+  constructor(facts: Omit<PolicyState, "nextMorning">) {
+    this.now = facts.now
+    this.budget = facts.budget
+    this.rate = facts.rate
+    this.pending = facts.pending
+    this.heartbeat = facts.heartbeat
+    this.merge = facts.merge
+    this.approval = facts.approval
+  }
+  get nextMorning(): Date {
+    return this.now.at(this.now.minuteOfDay < MORNING ? 0 : 1, MORNING)
+  }
+}
+
+/** 09:00, in minutes since midnight. */
+const MORNING = 540
+
+/** An event under judgement, and where it stands in the records. */
+interface Case extends Pick<Hold, "event" | "agentId" | "payloadText" | "members" | "mergeKey" | "approval"> {
+  /** The row to insert, for an event that is not in the records yet. */
+  readonly row: EventRow | undefined
+  readonly held: Hold | undefined
+}
+
+export const make = (config: GatewayConfig) =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const journal = yield* Journal
+    const audit = yield* AuditLog
+    const bus = yield* EventBus
+    const ledger = yield* BudgetLedger
+    const engine = yield* PolicyEngine
+    const dispatcher = yield* Dispatcher
+    const killSwitch = yield* KillSwitch
+    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
+    const route = InputRouter.make(config)
+    const nextId = makeIds()
+    const holds = new Holds()
+    const heartbeats = new HeartbeatHistory()
+    const deciding = yield* FiberMap.make<string>()
+    let lastSeq = 0
+    let closed = false
+
+    const stateFor = (subject: Case, now: number): PolicyState => {
+      const { approval, members, mergeKey } = subject
+      return new StateView({
+        now: new Moment(now, zone),
+        budget: {
+          ...ledger.budget(now),
+          estimate: dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))
+        },
+        rate: ledger.rate(now),
+        pending: {
+          queued: holds.counts.queued,
+          merging: holds.counts.merging,
+          awaitingApproval: holds.counts.approval,
+          running: dispatcher.running()
+        },
+        heartbeat: heartbeats.of(subject.agentId),
+        merge: mergeKey === undefined ? null : { key: mergeKey, count: members.length },
+        approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by }
+      })
+    }
+    const taskOf = (subject: Case, task: string): string =>
+      subject.mergeKey !== undefined && subject.members.length > 1
+        ? describeMerged(
+            subject.mergeKey,
+            subject.members.map(({ line }) => line)
+          )
+        : task
+    const toDispatch = (subject: Case, task: string): Dispatch => {
+      const { agentId, event, payloadText } = subject
+      return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
+    }
+
+    /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
+    const judge = (subject: Case, state: PolicyState, answers?: Answers): Judgement | Suspended => {
+      const judged = engine.unsafeJudge(subject.event, state, answers)
+      if ("_tag" in judged) return judged
+      const { action } = judged.decision
+      if ((action === "merge" && state.merge !== null) || (action === "escalate" && state.approval !== null)) {
+        return { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
+      }
+      return judged
+    }
+
+    const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
+      if (row !== undefined) tx.write({ op: "insert", table: "events", row: { ...row, ...set } })
+      else tx.write({ op: "update", table: "events", key: { id: event.id }, set })
+    }
+    const hold = (subject: Case, change: Pick<Hold, "kind" | "dueAt" | "onChange"> & Partial<Hold>): void => {
+      const { agentId, approval, event, members, mergeKey, payloadText } = subject
+      holds.set({ event, agentId, payloadText, members, mergeKey, approval, ...change })
+      if (change.dueAt !== undefined) alarm.set(event.id, change.dueAt)
+    }
+    const letGo = (id: string): void => {
+      holds.remove(id)
+      alarm.clear(id)
+    }
+
+    /** Makes a judgement so: the event's next state, the audit record, and what follows, in one step. */
+    const apply = (tx: Tx, subject: Case, state: PolicyState, { decision, passed, policy }: Judgement): void => {
+      const { agentId, event, held } = subject
+      const { now } = tx
+      const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
+      if (decision.action === "queue" && held?.kind === "queued") {
+        const until = decision.until?.getTime()
+        if (until === (held.onChange ? undefined : held.dueAt)) {
+          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
+          return
+        }
+      }
+      const decided: Partial<EventRow> = {
+        action: decision.action,
+        policy,
+        reason: reason ?? null,
+        evidence: JSON.stringify({ passed, state }),
+        decided_at: now,
+        due_at: null
+      }
+      audit.append(tx, {
+        kind: "event.decided",
+        eventId: event.id,
+        data: {
+          source: event.source,
+          agentId,
+          priority: event.priority,
+          action: decision.action,
+          policy,
+          reason: reason ?? null
+        }
+      })
+      tx.publish({
+        _tag: "PolicyDecisionMade",
+        at: now,
+        eventId: event.id,
+        agentId,
+        source: event.source,
+        type: typeOf(event),
+        decision: decision.action,
+        policy,
+        reason,
+        passed
+      })
+      if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
+      if (held?.kind === "merging" && subject.mergeKey !== undefined) {
+        const eventIds = subject.members.map(({ id }) => id)
+        const { mergeKey } = subject
+        const { source } = event
+        const count = eventIds.length
+        tx.publish({ _tag: "EventsMerged", at: now, eventId: event.id, agentId, source, mergeKey, count, eventIds })
+      }
+      switch (decision.action) {
+        case "execute": {
+          letGo(event.id)
+          record(tx, subject, { ...decided, state: "executed" })
+          dispatcher.dispatch(tx, nextId("run", now), toDispatch(subject, decision.taskDescription))
+          break
+        }
+        case "skip":
+          letGo(event.id)
+          record(tx, subject, { ...decided, state: "suppressed" })
+          suppressed(tx, subject, policy, decision.reason)
+          if (policy === "CostBudget" && state.budget.limit !== null && ledger.tellExhausted(now)) {
+            const tokensUsed = state.budget.used + state.budget.reserved
+            tx.publish({ _tag: "BudgetExhausted", at: now, tokensUsed, dailyBudget: state.budget.limit })
+          }
+          break
+        case "queue": {
+          const until = decision.until?.getTime()
+          record(tx, subject, { ...decided, state: "deferred", due_at: until ?? null })
+          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
+          break
+        }
+        case "merge": {
+          const { mergeKey } = decision
+          const leader = holds.window(agentId, mergeKey)
+          const member = { id: event.id, line: summaryLine(event) }
+          if (leader === undefined) {
+            const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)
+            record(tx, subject, { ...decided, state: "merging", merge_key: mergeKey, due_at: dueAt })
+            hold(subject, { kind: "merging", dueAt, onChange: false, mergeKey, members: [member] })
+          } else {
+            letGo(event.id)
+            record(tx, subject, { ...decided, state: "merged", merge_key: mergeKey, merged_into: leader.event.id })
+            leader.members.push(member)
+          }
+          break
+        }
+        case "escalate": {
+          const approval: ApprovalRow = {
+            id: nextId("apr", now),
+            event_id: event.id,
+            state: "pending",
+            policy,
+            reason: decision.reason,
+            requested_at: now,
+            expires_at: now + config.limits.approvalTtlMs,
+            decided_at: null,
+            decided_by: null
+          }
+          tx.write({ op: "insert", table: "approvals", row: approval })
+          record(tx, subject, { ...decided, state: "awaiting-approval" })
+          hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
+          tx.publish({
+            _tag: "ApprovalRequested",
+            at: now,
+            eventId: event.id,
+            agentId,
+            approvalId: approval.id,
+            reason: decision.reason,
+            expiresAt: approval.expires_at
+          })
+        }
+      }
+    }
+    const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {
+      const base = { at: tx.now, eventId: event.id, agentId }
+      tx.publish({ _tag: "ProactiveActionSuppressed", ...base, source: event.source, policy, reason })
+      if (event.source !== "heartbeat") return
+      const { consecutiveSkips } = heartbeats.of(agentId)
+      tx.publish({ _tag: "HeartbeatSkipped", ...base, reason, consecutiveSkips })
+    }
+
+    /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
+    const decide = (tx: Tx, subject: Case, answers?: Answers): Action | Suspended => {
+      const state = stateFor(subject, tx.now)
+      const judged = judge(subject, state, answers)
+      if (!("_tag" in judged)) {
+        apply(tx, subject, state, judged)
+        return judged.decision.action
+      }
+      const { agentId, event, held, row } = subject
+      if (row !== undefined) {
+        audit.append(tx, { kind: "event.accepted", eventId: event.id, data: { source: event.source, agentId } })
+      }
+      if (held === undefined) {
+        record(tx, subject, { state: "accepted" })
+        hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
+      }
+      tx.onCommit(() => awaitAnswer(subject.event.id, judged, answers))
+      return judged
+    }
+    const runDeciding = yield* FiberMap.runtime(deciding)<never>()
+    /** Waits for a policy's answer, and judges again with it. */
+    const awaitAnswer = (id: string, suspended: Suspended, answers: Answers = new Map()): void => {
+      runDeciding(
+        id,
+        Effect.gen(function* () {
+          const answered = new Map(answers).set(suspended.policy, yield* suspended.answer)
+          yield* rejudge([id], answered).pipe(Effect.retry(Schedule.spaced("1 second")), Effect.ignoreLogged)
+        })
+      )
+    }
+    /** Judges held events again, and lets approvals that are due expire. */
+    const rejudge = (ids: ReadonlyArray<string>, answers?: Answers) =>
+      journal.step((tx) => {
+        for (const id of ids) {
+          const held = holds.get(id)
+          if (held === undefined) continue
+          if (held.kind === "approval") closeApproval(tx, held, "expired", "the clock")
+          else decide(tx, { ...held, row: undefined, held }, answers)
+        }
+      })
+    const closeApproval = (tx: Tx, held: Hold, outcome: "approved" | "denied" | "expired", by: string): void => {
+      if (held.approval === undefined) return
+      const { agentId, event } = held
+      const approval: ApprovalRow = { ...held.approval, state: outcome, decided_at: tx.now, decided_by: by }
+      tx.write({
+        op: "update",
+        table: "approvals",
+        key: { id: approval.id },
+        set: { state: outcome, decided_at: tx.now, decided_by: by }
+      })
+      audit.append(tx, { kind: "approval.decided", eventId: event.id, data: { approvalId: approval.id, outcome, by } })
+      const base = { at: tx.now, eventId: event.id, agentId }
+      tx.publish({ _tag: "ApprovalDecided", ...base, approvalId: approval.id, outcome, by })
+      const subject: Case = { ...held, approval, row: undefined, held: undefined }
+      if (outcome === "approved") {
+        decide(tx, subject)
+        return
+      }
+      letGo(event.id)
+      const reason = outcome === "expired" ? "nobody answered in time" : `denied by ${by}`
+      record(tx, subject, { state: "denied", reason, due_at: null })
+      suppressed(tx, subject, held.approval.policy, reason)
+    }
+
+    const onDue = (ids: ReadonlyArray<string>) =>
+      rejudge(ids).pipe(
+        Effect.catchAll((error) => {
+          // Loaded again after the failure, the holds are due again: the alarm comes back to them.
+          return Effect.zipRight(Effect.logError("judging held events failed", error), Effect.sleep("1 second"))
+        })
+      )
+    const alarm = yield* Alarm.make(onDue, STEP_SIZE)
+
+    yield* journal.register(
+      Effect.gen(function* () {
+        const [last] = yield* store.find("events", { orderBy: ["seq", "desc"], limit: 1 })
+        lastSeq = last?.seq ?? 0
+        yield* heartbeats.load(store, Object.keys(config.agents))
+        yield* loadHolds(store, holds)
+        alarm.reset()
+        const now = yield* Clock.currentTimeMillis
+        for (const { dueAt, event, onChange } of holds.values()) {
+          if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
+          else if (dueAt !== undefined) alarm.set(event.id, dueAt)
+        }
+      })
+    )
+
+    const admit = (tx: Tx, routed: InputRouter.Routed): Receipt => {
+      const { agentId, source } = routed.event
+      if (tx.duplicateOf !== undefined) {
+        tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
+        return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
+      }
+      const id = nextId("evt", tx.now)
+      const event = { id, ...routed.event }
+      tx.publish({
+        _tag: "GatewayEventReceived",
+        at: tx.now,
+        eventId: id,
+        agentId,
+        source,
+        priority: event.priority,
+        type: typeOf(event)
+      })
+      if (source !== "heartbeat") heartbeats.changed(agentId)
+      lastSeq += 1
+      const row: EventRow = {
+        seq: lastSeq,
+        id,
+        source,
+        agent_id: agentId,
+        priority: event.priority,
+        timestamp: event.timestamp.getTime(),
+        received_at: tx.now,
+        payload: routed.payloadText,
+        metadata: routed.metadataText,
+        trace_id: event.traceId ?? null,
+        sender: event.sender ?? null,
+        session_key: event.sessionKey ?? null,
+        dedupe_key: routed.dedupeKey ?? null,
+        state: "accepted",
+        action: null,
+        policy: null,
+        reason: null,
+        evidence: null,
+        due_at: null,
+        merge_key: null,
+        merged_into: null,
+        decided_at: null
+      }
+      const decision = decide(tx, {
+        event,
+        agentId,
+        payloadText: routed.payloadText,
+        members: [],
+        mergeKey: undefined,
+        approval: undefined,
+        row,
+        held: undefined
+      })
+      return { eventId: id, duplicate: false, decision: typeof decision === "string" ? decision : undefined }
+    }
+
+    const refusal = (agentId: string): GatewayError | undefined => {
+      if (closed) {
+        return new GatewayError({ reason: "draining", message: "the gateway is closing; try again once it is back" })
+      }
+      const mode = killSwitch.mode(agentId)
+      if (mode === "stopped" || mode === "terminated") {
+        return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
+      }
+      return holds.counts.undecided < config.limits.maxInbox
+        ? undefined
+        : new GatewayError({
+            reason: "overloaded",
+            message: `the gateway is busy: ${holds.counts.undecided} events wait for a policy to answer; try again in a second`
+          })
+    }
+    const submit: AdmissionShape["submit"] = (input, also) =>
+      Effect.clockWith((clock) => {
+        const routed = route(input, clock.unsafeCurrentTimeMillis())
+        if (Either.isLeft(routed)) return routed.left
+        const refused = refusal(routed.right.event.agentId)
+        if (refused !== undefined) return refused
+        return journal.step(
+          (tx) => {
+            const receipt = admit(tx, routed.right)
+            also?.(tx)
+            return receipt
+          },
+          { dedupeKey: routed.right.dedupeKey, sheddable: true }
+        )
+      })
+
+    /** Judges again what is queued without a time; a great many of them not more often than once a second. */
+    const recheck = Effect.suspend((): Effect.Effect<void> => {
+      const ids: Array<string> = []
+      for (const held of holds.values()) if (held.kind === "queued" && held.onChange) ids.push(held.event.id)
+      const pages: Array<ReadonlyArray<string>> = []
+      for (let from = 0; from < ids.length; from += STEP_SIZE) pages.push(ids.slice(from, from + STEP_SIZE))
+      const judged = Effect.forEach(pages, onDue, { discard: true })
+      return pages.length > 1 ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
+    })
+
+    // What ends, or is switched, changes what policies see.
+    let stale = false
+    let wake: (() => void) | undefined
+    const becomeStale = (): void => {
+      stale = true
+      wake?.()
+    }
+    yield* bus.listen(({ _tag }) => {
+      if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
+    })
+    yield* engine.onChange(becomeStale)
+    yield* Effect.async<void>((resume) => {
+      if (stale) return resume(Effect.void)
+      wake = () => resume(Effect.void)
+      return Effect.sync(() => {
+        wake = undefined
+      })
+    }).pipe(
+      Effect.zipRight(
+        Effect.suspend(() => {
+          stale = false
+          return recheck
+        })
+      ),
+      Effect.forever,
+      Effect.forkScoped
+    )
+    const recordChain = journal.step((tx) => {
+      const policies = engine.policies.map(({ _tag, priority }) => ({ policy: _tag, priority }))
+      audit.append(tx, { kind: "policy.changed", data: { policies } })
+    })
+    yield* engine.onChange(() => runDeciding("policy.changed", Effect.ignoreLogged(recordChain)))
+
+    return Admission.of({
+      submit,
+      answer: (approvalId, answer, by) =>
+        Effect.gen(function* () {
+          const settled = yield* journal.step((tx) => {
+            const held = holds.byApproval(approvalId)
+            if (held !== undefined) closeApproval(tx, held, answer, by)
+            return held !== undefined
+          })
+          if (settled) return
+          const [row] = yield* store
+            .find("approvals", { where: { id: approvalId } })
+            .pipe(Effect.mapError((cause) => new GatewayError({ reason: "storage", message: cause.message, cause })))
+          if (row === undefined) {
+            return yield* new GatewayError({ reason: "not-found", message: `there is no approval "${approvalId}"` })
+          }
+          if (row.state === answer) return
+          const when = new Date(row.decided_at ?? row.expires_at).toISOString()
+          const message = `approval "${approvalId}" was ${row.state} by ${row.decided_by ?? "nobody"} at ${when}`
+          return yield* new GatewayError({ reason: "conflict", message })
+        }),
+      held: () => holds.counts,
+      resume: Effect.suspend(() => {
+        const ids: Array<string> = []
+        for (const held of holds.values()) if (held.kind === "undecided") ids.push(held.event.id)
+        const decideAll = Effect.forEach(ids, (id) => rejudge([id]), { discard: true, concurrency: STEP_SIZE })
+        return decideAll.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
+      }),
+      close: Effect.sync(() => {
+        closed = true
+      })
+    })
+  })
+
+export const layer = (config: GatewayConfig) => Layer.scoped(Admission, make(config))

@@ -1,6 +1,7 @@
+import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { RunRecord } from "../domain/Run.ts"
-import type { EventRow, RunRow } from "./Tables.ts"
+import type { ApprovalRow, EventRow, RunRow } from "./Tables.ts"
 
 /** The event a row holds. */
 export const toEvent = (row: EventRow): GatewayEvent => ({
@@ -31,6 +32,35 @@ export const toRun = (row: RunRow): RunRecord => ({
   model: row.model ?? undefined,
   text: row.text ?? undefined,
   error: row.error ?? undefined
+})
+
+/** The approval a row holds. */
+export const toApproval = (row: ApprovalRow): Approval => ({
+  id: row.id,
+  eventId: row.event_id,
+  state: row.state,
+  policy: row.policy,
+  reason: row.reason,
+  requestedAt: new Date(row.requested_at),
+  expiresAt: new Date(row.expires_at),
+  decidedBy: row.decided_by ?? undefined
+})
+
+/** The whole of an event, from the rows that hold it. */
+export const toEventRecord = (
+  row: EventRow,
+  run: RunRow | undefined,
+  approval: ApprovalRow | undefined
+): EventRecord => ({
+  event: toEvent(row),
+  state: row.state,
+  decision: row.action ?? undefined,
+  policy: row.policy ?? undefined,
+  reason: row.reason ?? undefined,
+  evidence: row.evidence === null ? undefined : (JSON.parse(row.evidence) as EventRecord["evidence"]),
+  mergedInto: row.merged_into ?? undefined,
+  approval: approval === undefined ? undefined : toApproval(approval),
+  run: run === undefined ? undefined : toRun(run)
 })
 
 /** What kind of event it is, as its adapter or its sender classified it. */

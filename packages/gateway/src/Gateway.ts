@@ -1,0 +1,106 @@
+import { type Context, Effect, Layer, Option } from "effect"
+import { decodeConfig, type GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
+import type { AgentRunError } from "./domain/Errors.ts"
+import type { RunResult, RunTask } from "./domain/Run.ts"
+import * as GatewayServiceModule from "./GatewayService.ts"
+import * as AccessControl from "./harness/AccessControl.ts"
+import * as AdmissionModule from "./harness/Admission.ts"
+import type { SchedulingPolicy } from "./harness/Policy.ts"
+import * as PolicyEngineModule from "./harness/PolicyEngine.ts"
+import * as AdaptiveHeartbeat from "./harness/policies/AdaptiveHeartbeat.ts"
+import * as BusinessHours from "./harness/policies/BusinessHours.ts"
+import * as CostBudget from "./harness/policies/CostBudget.ts"
+import * as EventMerging from "./harness/policies/EventMerging.ts"
+import * as RateLimit from "./harness/policies/RateLimit.ts"
+import * as RequireApproval from "./harness/policies/RequireApproval.ts"
+import { LongestSleep } from "./internal/Alarm.ts"
+import * as AuditLogModule from "./records/AuditLog.ts"
+import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
+import * as EventBusModule from "./records/EventBus.ts"
+import * as JournalModule from "./records/Journal.ts"
+import * as SessionStoreModule from "./records/SessionStore.ts"
+import * as StoreMemory from "./records/StoreMemory.ts"
+import { layerScripted } from "./runs/AgentRunner.ts"
+import * as DispatcherModule from "./runs/Dispatcher.ts"
+import * as KillSwitchModule from "./runs/KillSwitch.ts"
+import * as SchedulerModule from "./sources/Scheduler.ts"
+import type { WebhookAdapter } from "./sources/WebhookAdapter.ts"
+import * as WebhookRouterModule from "./sources/WebhookRouter.ts"
+
+export interface GatewayOptions {
+  /** Adapters besides the built-in ones, by their `source`. */
+  readonly adapters?: ReadonlyArray<WebhookAdapter>
+}
+
+/** The policies a configuration asks for. */
+export const builtInPolicies = ({ accessControl, policies }: GatewayConfig): ReadonlyArray<SchedulingPolicy> => [
+  AccessControl.make(accessControl),
+  AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
+  ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
+  CostBudget.make(),
+  RateLimit.make(),
+  ...(policies.requireApprovalFor.length === 0 ? [] : [RequireApproval.make(policies.requireApprovalFor)]),
+  EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
+]
+
+/** `layer`, unless the surroundings already give the service: so any subsystem can be replaced from outside. */
+const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E, R>): Layer.Layer<I, E, R> =>
+  Layer.unwrapEffect(
+    Effect.map(Effect.serviceOption(tag), (given) => (Option.isSome(given) ? Layer.succeed(tag, given.value) : layer))
+  )
+
+const compose = (config: GatewayConfig, options: GatewayOptions) => {
+  const { limits } = config
+  const engine = PolicyEngineModule.layer({
+    policies: builtInPolicies(config),
+    policyTimeoutMs: limits.policyTimeoutMs
+  })
+  const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
+    Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
+    Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer())),
+    Layer.provideMerge(JournalModule.layer(limits)),
+    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))
+  )
+  const runs = DispatcherModule.layer(config).pipe(Layer.provideMerge(KillSwitchModule.layer))
+  const harness = AdmissionModule.layer(config).pipe(
+    Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
+  )
+  const sources = Layer.merge(
+    replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)),
+    replaceable(WebhookRouterModule.WebhookRouter, WebhookRouterModule.layer({ ...config, ...options }))
+  )
+  // From the records outwards: what is built first is closed last.
+  return GatewayServiceModule.layer(config).pipe(
+    Layer.provideMerge(sources),
+    Layer.provideMerge(harness),
+    Layer.provideMerge(runs),
+    Layer.provideMerge(records)
+  )
+}
+
+/**
+ * The gateway without a place for its records, an agent, or a door: all seven subsystems and what joins them. Any of them
+ * that the surroundings provide is used in place of the built-in one.
+ */
+export const layer = (config: GatewayConfigInput = {}, options: GatewayOptions = {}) =>
+  Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
+
+/**
+ * A gateway for tests: records in memory, an agent that answers with what `respond` returns. With a `TestClock` its time is
+ * the test's.
+ */
+export const layerTest = (
+  config: GatewayConfigInput = {},
+  respond: (task: RunTask) => Effect.Effect<RunResult, AgentRunError> = (task) =>
+    Effect.succeed({
+      text: `done: ${task.taskDescription}`,
+      usage: { inputTokens: 10, outputTokens: 5 },
+      model: "scripted"
+    }),
+  options: GatewayOptions = {}
+) =>
+  layer(config, options).pipe(
+    Layer.provide(layerScripted(respond)),
+    Layer.provide(Layer.succeed(LongestSleep, Number.MAX_SAFE_INTEGER)),
+    Layer.provideMerge(StoreMemory.layer)
+  )

@@ -1,0 +1,246 @@
+import { Clock, Context, Effect, Layer, Schedule, type Scope, type Stream } from "effect"
+import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
+import type { GatewayConfig } from "./domain/Config.ts"
+import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
+import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
+import type { RawInput } from "./domain/GatewayEvent.ts"
+import type { RunRecord } from "./domain/Run.ts"
+import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
+import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
+import { Admission, type Receipt } from "./harness/Admission.ts"
+import { AuditLog } from "./records/AuditLog.ts"
+import { BudgetLedger } from "./records/BudgetLedger.ts"
+import { EventBus } from "./records/EventBus.ts"
+import { toApproval, toEventRecord } from "./records/EventCodec.ts"
+import { Journal } from "./records/Journal.ts"
+import { SessionStore } from "./records/SessionStore.ts"
+import { Store, type StoreError } from "./records/Store.ts"
+import { Dispatcher } from "./runs/Dispatcher.ts"
+import { KillSwitch } from "./runs/KillSwitch.ts"
+import { Scheduler } from "./sources/Scheduler.ts"
+
+/** Whom a switch concerns, and who throws it. */
+export interface SwitchOptions {
+  /** Default: all agents. */
+  readonly agentId?: string
+  /** Recorded with the change. Default: `program`. */
+  readonly by?: string
+}
+
+/** How a drain ended. */
+export interface Drained {
+  /** Whether all runs ended before the deadline. */
+  readonly finished: boolean
+  /** Runs that are cut off and will be tried again by the next start. */
+  readonly running: number
+  /** Runs that had not begun. */
+  readonly waiting: number
+}
+
+export interface GatewayServiceShape {
+  /**
+   * Hands in an event. Succeeds once it is on disk, with its id and, when the policies answered at once, what was
+   * decided. Fails when the input is invalid or the gateway cannot take it; then nothing was kept.
+   */
+  readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
+  /** Everything recorded of an event; `undefined` when there is none of this id. */
+  readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /** Waits for the end of an event's road: its run has ended, or there will be none. */
+  readonly outcome: (eventId: string) => Effect.Effect<EventRecord, GatewayError>
+  /**
+   * Hands in an event and waits for its run. Fails with `PolicyViolationError` when a policy or a person kept it from the
+   * agent, with `AgentRunError` when the agent failed.
+   */
+  readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
+  readonly status: () => Effect.Effect<GatewayStatus>
+  /** What happens from now on, until the scope closes. See `EventBus.subscribe`. */
+  readonly events: <Tag extends BusTag = BusTag>(
+    tags?: Tag | ReadonlyArray<Tag>
+  ) => Effect.Effect<Stream.Stream<Extract<BusEvent, { _tag: Tag }> | Lagged>, never, Scope.Scope>
+  /** What waits for a person, oldest first. */
+  readonly approvals: Effect.Effect<ReadonlyArray<Approval>, GatewayError>
+  /** The event is judged again, and executed where its policies allow. */
+  readonly approve: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
+  readonly deny: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
+  /** Events are kept and judged, none is dispatched. */
+  readonly pause: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
+  readonly resume: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
+  /** Events are refused; what runs may finish. Answers with what was done since start. */
+  readonly stop: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
+  /** As `stop`, and interrupts what runs. */
+  readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
+  /** Closes the doors and waits, at most so many milliseconds, for what runs. The gateway cannot be opened again. */
+  readonly drain: (deadlineMillis: number) => Effect.Effect<Drained>
+}
+
+/** The gateway: what comes in, what became of it, and the switches. */
+export class GatewayService extends Context.Tag("@postilion/gateway/GatewayService")<
+  GatewayService,
+  GatewayServiceShape
+>() {}
+
+const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
+
+export const make = (config: GatewayConfig) =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const journal = yield* Journal
+    const bus = yield* EventBus
+    const audit = yield* AuditLog
+    const ledger = yield* BudgetLedger
+    const sessions = yield* SessionStore
+    const killSwitch = yield* KillSwitch
+    const dispatcher = yield* Dispatcher
+    const admission = yield* Admission
+    const scheduler = yield* Scheduler
+    const startedAt = yield* Clock.currentTimeMillis
+    let counters = noCounts
+    let closed = false
+    const waiters = new Map<string, Set<() => void>>()
+
+    yield* bus.listen((event) => {
+      counters = count(counters, event)
+      if ("eventId" in event) for (const wake of waiters.get(event.eventId) ?? []) wake()
+    })
+    const summary = (): GatewaySummary => ({
+      heartbeatsFired: counters.heartbeatsFired,
+      totalRuns: counters.totalRuns,
+      cronChecks: counters.cronChecks,
+      chatTurns: counters.chatTurnsHandled
+    })
+
+    const find: GatewayServiceShape["find"] = (eventId) =>
+      Effect.gen(function* () {
+        const [row] = yield* store.find("events", { where: { id: eventId } })
+        if (row === undefined) return undefined
+        const [run] = yield* store.find("runs", { where: { event_id: eventId } })
+        const [approval] = yield* store.find("approvals", { where: { event_id: eventId } })
+        return toEventRecord(row, run, approval)
+      }).pipe(Effect.mapError(storage))
+
+    const outcome: GatewayServiceShape["outcome"] = (eventId) =>
+      Effect.gen(function* () {
+        while (true) {
+          // Listening begins before the look, so that nothing that happens in between is missed.
+          let told = false
+          let wake = (): void => {
+            told = true
+          }
+          const listener = (): void => wake()
+          const listeners = waiters.get(eventId) ?? new Set()
+          waiters.set(eventId, listeners.add(listener))
+          const record = yield* find(eventId).pipe(
+            Effect.tap((record) =>
+              record === undefined || isFinal(record) || told
+                ? Effect.void
+                : Effect.async<void>((resume) => {
+                    if (told) resume(Effect.void)
+                    else wake = () => resume(Effect.void)
+                  })
+            ),
+            Effect.ensuring(
+              Effect.sync(() => {
+                listeners.delete(listener)
+                if (listeners.size === 0) waiters.delete(eventId)
+              })
+            )
+          )
+          if (record === undefined) {
+            return yield* new GatewayError({ reason: "not-found", message: `there is no event "${eventId}"` })
+          }
+          if (isFinal(record)) return record
+        }
+      })
+
+    const setSwitch = (mode: SwitchMode, { agentId = ALL_AGENTS, by = "program" }: SwitchOptions = {}) => {
+      if (agentId !== ALL_AGENTS && !Object.hasOwn(config.agents, agentId)) {
+        const agents = Object.keys(config.agents).join(", ")
+        const message = `there is no agent "${agentId}"; agents: ${agents}`
+        return Effect.fail(new GatewayError({ reason: "not-found", message }))
+      }
+      return killSwitch.set(agentId, mode, by)
+    }
+
+    yield* journal.step((tx) => {
+      audit.append(tx, {
+        kind: "gateway.started",
+        data: { agents: Object.keys(config.agents), timezone: config.timezone }
+      })
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
+    )
+    yield* dispatcher.resume
+    yield* admission.resume
+    yield* scheduler.start
+    yield* sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive).pipe(
+      Effect.tapError((error) => Effect.logWarning("old sessions could not be pruned", error)),
+      Effect.ignore,
+      Effect.repeat(Schedule.spaced("1 hour")),
+      Effect.forkScoped
+    )
+
+    return GatewayService.of({
+      submit: (input) => admission.submit(input),
+      find,
+      outcome,
+      run: (input) =>
+        Effect.gen(function* () {
+          const { eventId } = yield* admission.submit(input)
+          const { policy, reason, run, state } = yield* outcome(eventId)
+          if (run === undefined) {
+            const message = `event ${eventId} was ${state} by ${policy}: ${reason ?? "no reason given"}`
+            return yield* new PolicyViolationError({ eventId, policy: policy ?? "unknown", message })
+          }
+          if (run.state === "completed") return run
+          return yield* new AgentRunError({ message: run.error ?? `the run was ${run.state}`, retryable: false })
+        }),
+      status: () =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          const { cronChecks: _, totalCostUsd, totalRuns: __, ...stats } = counters
+          const held = admission.held()
+          const switches = Object.fromEntries(killSwitch.modes())
+          const all = switches[ALL_AGENTS] ?? "running"
+          return {
+            isRunning: !closed && (all === "running" || all === "paused"),
+            uptime: now - startedAt,
+            stats,
+            totalCostUsd,
+            budget: ledger.budget(now),
+            rate: ledger.rate(now),
+            pending: {
+              undecided: held.undecided,
+              queued: held.queued,
+              merging: held.merging,
+              awaitingApproval: held.approval,
+              waiting: dispatcher.waiting(),
+              running: dispatcher.running()
+            },
+            scheduler: scheduler.status(),
+            switches
+          }
+        }),
+      events: (tags) => bus.subscribe(tags),
+      approvals: store
+        .find("approvals", { where: { state: "pending" }, orderBy: ["requested_at", "asc"], limit: 1_000 })
+        .pipe(
+          Effect.map((rows) => rows.map(toApproval)),
+          Effect.mapError(storage)
+        ),
+      approve: (approvalId, by) => admission.answer(approvalId, "approved", by),
+      deny: (approvalId, by) => admission.answer(approvalId, "denied", by),
+      pause: (options) => setSwitch("paused", options),
+      resume: (options) => setSwitch("running", options),
+      stop: (options) => Effect.map(setSwitch("stopped", options), summary),
+      terminate: (options) => Effect.map(setSwitch("terminated", options), summary),
+      drain: (deadlineMillis) =>
+        Effect.gen(function* () {
+          closed = true
+          yield* admission.close
+          const ended = yield* Effect.timeoutOption(dispatcher.drain, deadlineMillis)
+          return { finished: ended._tag === "Some", running: dispatcher.running(), waiting: dispatcher.waiting() }
+        })
+    })
+  })
+
+export const layer = (config: GatewayConfig) => Layer.scoped(GatewayService, make(config))

@@ -1,0 +1,48 @@
+import type { GatewayEvent } from "./GatewayEvent.ts"
+import type { Action } from "./PolicyDecision.ts"
+import type { RunRecord } from "./Run.ts"
+
+/** Something that waits, or waited, for a person. */
+export interface Approval {
+  readonly id: string
+  readonly eventId: string
+  readonly state: "pending" | "approved" | "denied" | "expired"
+  readonly policy: string
+  readonly reason: string
+  readonly requestedAt: Date
+  readonly expiresAt: Date
+  readonly decidedBy: string | undefined
+}
+
+/** An event as it stands in the records: what came, what was decided, what came of it. */
+export interface EventRecord {
+  readonly event: GatewayEvent
+  /** Where it is: `executed`, `suppressed`, `merged` and `denied` are final, the others wait for something. */
+  readonly state:
+    | "accepted"
+    | "deferred"
+    | "merging"
+    | "awaiting-approval"
+    | "executed"
+    | "suppressed"
+    | "merged"
+    | "denied"
+  /** `undefined` while no policy has decided. */
+  readonly decision: Action | undefined
+  readonly policy: string | undefined
+  readonly reason: string | undefined
+  /** The policies that passed before, and the state they all saw, as JSON gives it. */
+  readonly evidence: { readonly passed: ReadonlyArray<string>; readonly state: Record<string, unknown> } | undefined
+  /** The event this one was merged into. */
+  readonly mergedInto: string | undefined
+  readonly approval: Approval | undefined
+  readonly run: RunRecord | undefined
+}
+
+const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled"])
+
+/** Whether nothing more will happen to it. */
+export const isFinal = ({ run, state }: EventRecord): boolean =>
+  state === "executed"
+    ? run !== undefined && ENDED.has(run.state)
+    : state === "suppressed" || state === "merged" || state === "denied"

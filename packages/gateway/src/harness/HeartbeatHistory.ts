@@ -1,0 +1,59 @@
+import { Effect } from "effect"
+import { EventSource } from "../domain/GatewayEvent.ts"
+import type { PolicyDecision } from "../domain/PolicyDecision.ts"
+import type { PolicyState } from "../domain/PolicyState.ts"
+import type { StoreShape } from "../records/Store.ts"
+
+type History = PolicyState["heartbeat"]
+
+/** Before an agent's first tick: whatever there is, it has not looked at it yet. */
+const UNSEEN: History = { consecutiveSkips: 0, changed: true }
+/** Skips in a row that are told apart after a restart. */
+const LONGEST = 100
+
+/** What each agent's heartbeats have seen: skips in a row, and whether anything has happened since the last tick. */
+export class HeartbeatHistory {
+  private readonly agents = new Map<string, History>()
+
+  of(agentId: string): History {
+    return this.agents.get(agentId) ?? UNSEEN
+  }
+  /** Something other than a heartbeat happened to the agent. */
+  changed(agentId: string): void {
+    const history = this.of(agentId)
+    if (!history.changed) this.agents.set(agentId, { ...history, changed: true })
+  }
+  /** A tick was decided. */
+  ticked(agentId: string, decision: PolicyDecision): void {
+    const consecutiveSkips = decision.action === "skip" ? this.of(agentId).consecutiveSkips + 1 : 0
+    this.agents.set(agentId, { consecutiveSkips, changed: false })
+  }
+  /** Reads the history of these agents from the records. */
+  load(store: StoreShape, agents: Iterable<string>) {
+    return Effect.forEach(
+      agents,
+      (agentId) =>
+        Effect.gen(this, function* () {
+          const ticks = yield* store.find("events", {
+            where: { source: "heartbeat", agent_id: agentId },
+            orderBy: ["seq", "desc"],
+            limit: LONGEST
+          })
+          const [last] = ticks
+          if (last === undefined) return this.agents.delete(agentId)
+          const fired = ticks.findIndex((tick) => tick.action !== "skip")
+          const since = yield* store.find("events", {
+            where: {
+              agent_id: agentId,
+              seq: { gt: last.seq },
+              source: { in: EventSource.literals.filter((source) => source !== "heartbeat") }
+            },
+            limit: 1
+          })
+          const consecutiveSkips = fired === -1 ? ticks.length : fired
+          return this.agents.set(agentId, { consecutiveSkips, changed: since.length > 0 })
+        }),
+      { discard: true }
+    )
+  }
+}

@@ -1,0 +1,132 @@
+import { Effect } from "effect"
+import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import { toEvent } from "../records/EventCodec.ts"
+import type { StoreShape } from "../records/Store.ts"
+import type { ApprovalRow, EventRow } from "../records/Tables.ts"
+import { summaryLine } from "./Describe.ts"
+
+/** An event whose decision is still to come. */
+export interface Hold {
+  readonly event: GatewayEvent
+  readonly agentId: string
+  readonly payloadText: string
+  /**
+   * - `undecided`: a policy is thinking. `queued`: judged `queue`. `merging`: leads an open merge window.
+   * - `approval`: judged `escalate`.
+   */
+  readonly kind: "undecided" | "queued" | "merging" | "approval"
+  /** When it is judged again, or, for an approval, denied; Unix milliseconds. Undecided ones have none. */
+  readonly dueAt: number | undefined
+  /** A queued one that named no time: judged again whenever what policies see has changed. */
+  readonly onChange: boolean
+  readonly mergeKey: string | undefined
+  /** The events merged into this one, itself included: their ids and a line on each. */
+  readonly members: Array<{ readonly id: string; readonly line: string }>
+  readonly approval: ApprovalRow | undefined
+}
+
+/** How many are held, by why. */
+export type HoldCounts = { [K in Hold["kind"]]: number }
+
+/** The events that are held, in memory as they are in the records. */
+export class Holds {
+  private readonly byId = new Map<string, Hold>()
+  /** Open merge windows: agent and key to the leader's id. Keys are data, so they are kept apart, not joined. */
+  private readonly windows = new Map<string, Map<string, string>>()
+  private readonly approvals = new Map<string, string>()
+  readonly counts: HoldCounts = { undecided: 0, queued: 0, merging: 0, approval: 0 }
+
+  get(id: string): Hold | undefined {
+    return this.byId.get(id)
+  }
+  set(hold: Hold): void {
+    const { event } = hold
+    this.remove(event.id)
+    this.byId.set(event.id, hold)
+    this.counts[hold.kind] += 1
+    if (hold.kind === "merging" && hold.mergeKey !== undefined) {
+      const windows = this.windows.get(hold.agentId) ?? new Map<string, string>()
+      this.windows.set(hold.agentId, windows.set(hold.mergeKey, event.id))
+    }
+    if (hold.approval !== undefined && hold.kind === "approval") this.approvals.set(hold.approval.id, event.id)
+  }
+  remove(id: string): void {
+    const hold = this.byId.get(id)
+    if (hold === undefined) return
+    this.byId.delete(id)
+    this.counts[hold.kind] -= 1
+    if (hold.kind === "merging" && hold.mergeKey !== undefined) {
+      const windows = this.windows.get(hold.agentId)
+      windows?.delete(hold.mergeKey)
+      if (windows?.size === 0) this.windows.delete(hold.agentId)
+    }
+    if (hold.approval !== undefined) this.approvals.delete(hold.approval.id)
+  }
+  /** The leader of the agent's open merge window for this key. */
+  window(agentId: string, mergeKey: string): Hold | undefined {
+    const id = this.windows.get(agentId)?.get(mergeKey)
+    return id === undefined ? undefined : this.byId.get(id)
+  }
+  byApproval(approvalId: string): Hold | undefined {
+    const id = this.approvals.get(approvalId)
+    return id === undefined ? undefined : this.byId.get(id)
+  }
+  values(): Iterable<Hold> {
+    return this.byId.values()
+  }
+  reset(): void {
+    this.byId.clear()
+    this.windows.clear()
+    this.approvals.clear()
+    Object.assign(this.counts, { undecided: 0, queued: 0, merging: 0, approval: 0 })
+  }
+}
+
+const KINDS: { readonly [S in EventRow["state"]]?: Hold["kind"] } = {
+  accepted: "undecided",
+  deferred: "queued",
+  merging: "merging",
+  "awaiting-approval": "approval"
+}
+const PAGE = 1_000
+
+/** Reads the held events from the records. */
+export const load = (store: StoreShape, holds: Holds) =>
+  Effect.gen(function* () {
+    holds.reset()
+    let after = 0
+    while (true) {
+      const rows = yield* store.find("events", {
+        where: { seq: { gt: after }, state: { in: Object.keys(KINDS) as Array<EventRow["state"]> } },
+        orderBy: ["seq", "asc"],
+        limit: PAGE
+      })
+      const approvals = yield* store.find("approvals", { where: { event_id: { in: rows.map((row) => row.id) } } })
+      const approvalOf = new Map(approvals.map((row) => [row.event_id, row]))
+      for (const row of rows) {
+        after = row.seq
+        const kind = KINDS[row.state]
+        if (kind === undefined) continue
+        const event = toEvent(row)
+        const approval = approvalOf.get(row.id)
+        const members: Hold["members"] = []
+        if (row.merge_key !== null) {
+          members.push({ id: row.id, line: summaryLine(event) })
+          const merged = yield* store.find("events", { where: { merged_into: row.id }, orderBy: ["seq", "asc"] })
+          for (const member of merged) members.push({ id: member.id, line: summaryLine(toEvent(member)) })
+        }
+        holds.set({
+          event,
+          agentId: row.agent_id,
+          payloadText: row.payload,
+          kind,
+          dueAt: (kind === "approval" ? approval?.expires_at : row.due_at) ?? undefined,
+          onChange: kind === "queued" && row.due_at === null,
+          mergeKey: row.merge_key ?? undefined,
+          members,
+          approval
+        })
+      }
+      if (rows.length < PAGE) return
+    }
+  })

@@ -1,0 +1,82 @@
+import { Either } from "effect"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { GatewayError } from "../domain/Errors.ts"
+import { EventPriority, EventSource, type GatewayEvent, type RawInput } from "../domain/GatewayEvent.ts"
+import { findNonJson, isPlainJson } from "../domain/Json.ts"
+
+/** An input that may become an event: checked, normalised, routed to an agent. */
+export interface Routed {
+  readonly event: Omit<GatewayEvent, "id"> & { readonly agentId: string }
+  readonly payloadText: string
+  readonly metadataText: string
+  readonly dedupeKey: string | undefined
+}
+
+const sources: ReadonlySet<string> = new Set(EventSource.literals)
+const priorities: ReadonlySet<string> = new Set(EventPriority.literals)
+const encoder = new TextEncoder()
+
+const invalid = (message: string) => Either.left(new GatewayError({ reason: "invalid-input", message }))
+const oneOf = (schema: { readonly literals: ReadonlyArray<string> }) => schema.literals.join(", ")
+
+const toJson = (name: string, value: unknown): Either.Either<{ value: unknown; text: string }, GatewayError> => {
+  if (isPlainJson(value)) return Either.right({ value, text: JSON.stringify(value) })
+  const problem = findNonJson(value)
+  if (problem !== undefined) {
+    return invalid(`${name} is not JSON: ${problem.kind} at ${problem.path}; send it as text, or leave it out`)
+  }
+  // What policies see now is what they would see after a restart.
+  const text = JSON.stringify(value ?? null)
+  return Either.right({ value: JSON.parse(text) as unknown, text })
+}
+
+/** Makes the router: inputs to events, each with the agent that is to handle it. */
+export const make = (config: GatewayConfig) => {
+  const agents = new Set(Object.keys(config.agents))
+  const [defaultAgent = ""] = agents
+  const { maxEventBytes } = config.limits
+
+  return (input: RawInput, now: number): Either.Either<Routed, GatewayError> => {
+    if (!sources.has(input.source)) {
+      return invalid(`source "${input.source}" is unknown; sources: ${oneOf(EventSource)}`)
+    }
+    const priority = input.priority ?? "normal"
+    if (!priorities.has(priority)) {
+      return invalid(`priority "${priority}" is unknown; priorities: ${oneOf(EventPriority)}`)
+    }
+    const agentId = input.agentId ?? defaultAgent
+    if (!agents.has(agentId)) return invalid(`there is no agent "${agentId}"; agents: ${[...agents].join(", ")}`)
+    const payload = toJson("payload", input.payload)
+    if (Either.isLeft(payload)) return Either.left(payload.left)
+    const metadata = toJson("metadata", input.metadata ?? {})
+    if (Either.isLeft(metadata)) return Either.left(metadata.left)
+    const characters = payload.right.text.length + metadata.right.text.length
+    // A character is at most three bytes of UTF-8: most events need not be counted.
+    if (characters * 3 > maxEventBytes) {
+      const bytes = encoder.encode(payload.right.text).length + encoder.encode(metadata.right.text).length
+      if (bytes > maxEventBytes) {
+        return invalid(
+          `payload and metadata have ${bytes} bytes; at most ${maxEventBytes} are kept (limits.maxEventBytes)`
+        )
+      }
+    }
+    const timestamp = input.timestamp ?? new Date(now)
+    if (Number.isNaN(timestamp.getTime())) return invalid("timestamp is not a date")
+    return Either.right({
+      event: {
+        source: input.source,
+        timestamp,
+        agentId,
+        payload: payload.right.value,
+        priority,
+        metadata: metadata.right.value as Record<string, unknown>,
+        ...(input.traceId === undefined ? {} : { traceId: input.traceId }),
+        ...(input.sender === undefined ? {} : { sender: input.sender }),
+        ...(input.sessionKey === undefined ? {} : { sessionKey: input.sessionKey })
+      },
+      payloadText: payload.right.text,
+      metadataText: metadata.right.text,
+      dedupeKey: input.idempotencyKey
+    })
+  }
+}

@@ -1,0 +1,70 @@
+import { Clock, Context, Effect, type Scope } from "effect"
+import { DueHeap } from "./DueHeap.ts"
+
+/**
+ * Milliseconds no sleep is longer than, so that a host that slept or a clock that jumped is noticed. Default: 60,000. A
+ * `TestClock` does not sleep; tests that move it by days need no looks in between.
+ */
+export class LongestSleep extends Context.Reference<LongestSleep>()("@postilion/gateway/LongestSleep", {
+  defaultValue: () => 60_000
+}) {}
+
+export interface Alarm {
+  /** Has `key` go off at `at` (Unix milliseconds), in place of when it would have. */
+  readonly set: (key: string, at: number) => void
+  readonly clear: (key: string) => void
+  readonly reset: () => void
+  /** When the next key goes off. */
+  readonly next: () => number | undefined
+}
+
+/**
+ * One sleeping fiber for any number of instants; every change costs O(log n). `onDue` is given the keys that are due, at
+ * most `maxDue` at a time, in order; they are no longer set.
+ */
+export const make = (
+  onDue: (keys: ReadonlyArray<string>) => Effect.Effect<void>,
+  maxDue = 500
+): Effect.Effect<Alarm, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const longestSleep = yield* LongestSleep
+    const heap = new DueHeap()
+    let wake: (() => void) | undefined
+
+    const set = (key: string, at: number): void => {
+      heap.set(key, at)
+      if (heap.first()?.key === key) wake?.()
+    }
+    const changed = Effect.async<void>((resume) => {
+      wake = () => resume(Effect.void)
+      return Effect.sync(() => {
+        wake = undefined
+      })
+    })
+    const takeDue = (now: number): ReadonlyArray<string> => {
+      const due: Array<string> = []
+      for (
+        let first = heap.first();
+        first !== undefined && first.at <= now && due.length < maxDue;
+        first = heap.first()
+      ) {
+        due.push(first.key)
+        heap.delete(first.key)
+      }
+      return due
+    }
+    yield* Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      const due = takeDue(now)
+      if (due.length > 0) return yield* onDue(due)
+      const delay = Math.min(Math.max((heap.first()?.at ?? Number.POSITIVE_INFINITY) - now, 0), longestSleep)
+      yield* Effect.raceFirst(Effect.sleep(delay), changed)
+    }).pipe(Effect.forever, Effect.forkScoped)
+
+    return {
+      set,
+      clear: (key) => heap.delete(key),
+      reset: () => heap.clear(),
+      next: () => heap.first()?.at
+    }
+  })

@@ -1,0 +1,390 @@
+import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Option, Schedule } from "effect"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
+import { AuditLog } from "../records/AuditLog.ts"
+import { BudgetLedger } from "../records/BudgetLedger.ts"
+import { toEvent } from "../records/EventCodec.ts"
+import { Journal, type Tx } from "../records/Journal.ts"
+import { SessionStore } from "../records/SessionStore.ts"
+import { Store, type StoreError } from "../records/Store.ts"
+import type { RunRow } from "../records/Tables.ts"
+import { AgentRunner } from "./AgentRunner.ts"
+import { KillSwitch } from "./KillSwitch.ts"
+
+/** An event that was let through, and the run that is to handle it. */
+export interface Dispatch {
+  readonly event: GatewayEvent
+  readonly agentId: string
+  readonly taskDescription: string
+  /** The event's payload as JSON. */
+  readonly payloadText: string
+}
+
+export interface DispatcherShape {
+  /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
+  readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
+  /** The most tokens a run for this could use. */
+  readonly estimate: (dispatch: Dispatch) => number
+  /** Runs the agents have now. */
+  readonly running: () => number
+  /** Runs that wait for their turn. */
+  readonly waiting: () => number
+  /** Whether a run of this session is under way or waits. */
+  readonly isActive: (sessionKey: string) => boolean
+  /** Takes up the runs an earlier process left: those that wait, and those it was cut off in. Once, at start. */
+  readonly resume: Effect.Effect<void, StoreError | GatewayError>
+  /** Dispatches nothing more, and waits for what runs. What waits stays recorded for the next start. */
+  readonly drain: Effect.Effect<void>
+}
+
+/** The single point where events reach an agent: one run per session, so many at a time, none past the kill switch. */
+export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
+
+interface Item extends Dispatch {
+  readonly runId: string
+  /** Attempts made so far. */
+  attempt: number
+}
+
+const RETRY_BASE = 1_000
+const RETRY_MOST = 60_000
+const PAGE = 500
+
+/** What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. */
+const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
+  step.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
+
+const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
+  if (Cause.isInterruptedOnly(cause)) return "terminated by the kill switch"
+  const failure = Cause.squash(cause)
+  return failure instanceof Error ? failure.message : String(failure)
+}
+
+export const make = (config: GatewayConfig) =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const journal = yield* Journal
+    const audit = yield* AuditLog
+    const ledger = yield* BudgetLedger
+    const sessions = yield* SessionStore
+    const runner = yield* AgentRunner
+    const killSwitch = yield* KillSwitch
+    const { historyCharacters, historyTurns, maxAttempts, maxConcurrentRuns, payloadCharacters, runTimeoutMs } =
+      config.limits
+    const keepsHistory = config.accessControl.mode === "chat"
+
+    const agents = new Map<string, Agent>(Object.entries(config.agents).map(([id, agent]) => [id, { id, ...agent }]))
+    const lanes = new Map<string, Array<Item>>()
+    const ready = MutableList.empty<string>()
+    /** Lanes whose first item the kill switch holds back. */
+    const parked = new Set<string>()
+    const active = new Map<string, Item>()
+    const terminated = new Set<string>()
+    const idle: Array<() => void> = []
+    let waiting = 0
+    let draining = false
+    const fibers = yield* FiberMap.make<string>()
+    const fork = yield* FiberMap.runtime(fibers)<never>()
+
+    const laneOf = ({ event }: Item): string => event.sessionKey ?? event.id
+    const sessionOf = ({ event }: Dispatch): string | undefined => (keepsHistory ? event.sessionKey : undefined)
+    const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
+      runId,
+      attempt,
+      agent: agents.get(item.agentId) ?? { id: item.agentId, instructions: "", maxOutputTokens: 1024 },
+      event: item.event,
+      taskDescription: item.taskDescription,
+      payloadText:
+        item.payloadText.length > payloadCharacters
+          ? `${item.payloadText.slice(0, payloadCharacters)}… (${item.payloadText.length - payloadCharacters} more characters)`
+          : item.payloadText
+    })
+    const estimate = (dispatch: Dispatch): number =>
+      runner.estimate(taskOf(dispatch, "", 1), sessionOf(dispatch) === undefined ? 0 : historyCharacters)
+    const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
+    /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
+    const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
+    const costOf = (result: RunResult): number | null => {
+      const price = priceOf(result.model)
+      if (price === undefined) return null
+      const { inputTokens, outputTokens } = result.usage
+      return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
+    }
+
+    const start = (item: Item) =>
+      journal.step((tx) => {
+        const { agentId, event, runId, taskDescription } = item
+        // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
+        const attempt = item.attempt + 1
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: runId },
+          set: { state: "running", attempt, started_at: tx.now }
+        })
+        audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
+        tx.publish({
+          _tag: "ProactiveActionInitiated",
+          at: tx.now,
+          eventId: event.id,
+          source: event.source,
+          agentId,
+          runId,
+          attempt,
+          taskDescription
+        })
+        tx.onCommit(() => {
+          item.attempt = attempt
+        })
+        return tx.now
+      })
+
+    const end = (item: Item, startedAt: number, exit: Exit.Exit<RunResult, AgentRunError>) =>
+      journal.step((tx) => {
+        const { agentId, event, runId } = item
+        const result = Exit.isSuccess(exit) ? exit.value : undefined
+        const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
+        const error = Exit.isFailure(exit) ? messageOf(exit.cause) : null
+        const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
+        const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
+        const { inputTokens, outputTokens } = charged ?? { inputTokens: 0, outputTokens: 0 }
+        const costUsd = result === undefined ? null : costOf(result)
+        const model = result?.model ?? null
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: runId },
+          set: {
+            state,
+            input_tokens: inputTokens,
+            output_tokens: outputTokens,
+            cost_usd: costUsd,
+            model,
+            text: result?.text ?? null,
+            error,
+            ended_at: tx.now
+          }
+        })
+        ledger.settle(runId, inputTokens + outputTokens, tx.now)
+        const session = sessionOf(item)
+        if (session !== undefined && result !== undefined) {
+          sessions.append(tx, session, agentId, [
+            { role: "user", content: item.taskDescription, sender: event.sender, eventId: event.id },
+            { role: "assistant", content: result.text, eventId: event.id }
+          ])
+        }
+        audit.append(tx, {
+          kind: "run.ended",
+          eventId: event.id,
+          data: { runId, attempt: item.attempt, state, inputTokens, outputTokens, costUsd, model, error }
+        })
+        tx.publish({
+          _tag: "ProactiveActionCompleted",
+          at: tx.now,
+          eventId: event.id,
+          source: event.source,
+          agentId,
+          runId,
+          success: result !== undefined,
+          tokensUsed: inputTokens + outputTokens,
+          costUsd: costUsd ?? undefined,
+          durationMs: tx.now - startedAt,
+          text: result?.text,
+          error: error ?? undefined
+        })
+      })
+
+    const historyOf = (item: Item) => {
+      const key = sessionOf(item)
+      if (key === undefined) return Effect.succeed([])
+      return sessions
+        .history(key, { turns: historyTurns, characters: historyCharacters })
+        .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
+    }
+    const callAgent = (item: Item): Effect.Effect<RunResult, AgentRunError> =>
+      historyOf(item).pipe(
+        Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history })),
+        Effect.timeoutFail({
+          duration: runTimeoutMs,
+          onTimeout: () =>
+            new AgentRunError({
+              message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
+              retryable: true
+            })
+        })
+      )
+    /** How long to wait before another attempt; `undefined` when there is to be none. */
+    const retryDelay = (item: Item, exit: Exit.Exit<RunResult, AgentRunError>): number | undefined => {
+      if (Exit.isSuccess(exit) || Exit.isInterrupted(exit) || item.attempt >= maxAttempts) return undefined
+      const failure = Cause.failureOption(exit.cause)
+      if (failure._tag === "None" || !failure.value.retryable) return undefined
+      const delay = failure.value.retryAfterMillis ?? Math.min(RETRY_BASE * 2 ** (item.attempt - 1), RETRY_MOST)
+      return delay > runTimeoutMs ? undefined : delay
+    }
+    const work = (item: Item): Effect.Effect<void> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          while (true) {
+            const startedAt = yield* untilWritten(start(item))
+            let exit = yield* Effect.exit(restore(callAgent(item)))
+            const delay = retryDelay(item, exit)
+            if (delay !== undefined) {
+              const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
+              if (Exit.isSuccess(waited)) continue
+              exit = Exit.failCause(waited.cause)
+            }
+            // Cut off by the end of the process, a run has not ended: the next start takes it up again.
+            if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
+            return yield* untilWritten(end(item, startedAt, exit))
+          }
+        })
+      )
+
+    /** Starts what may start: the first of each lane that is ready, within the limit and the kill switch. */
+    const pump = (): void => {
+      while (!draining && active.size < maxConcurrentRuns) {
+        const lane = MutableList.shift(ready)
+        if (lane === undefined) return
+        const queue = lanes.get(lane)
+        const item = queue?.[0]
+        if (queue === undefined || item === undefined) continue
+        if (killSwitch.mode(item.agentId) !== "running") {
+          parked.add(lane)
+          continue
+        }
+        queue.shift()
+        waiting -= 1
+        active.set(item.runId, item)
+        fork(
+          item.runId,
+          Effect.ensuring(
+            work(item),
+            Effect.sync(() => release(item, lane))
+          )
+        )
+      }
+    }
+    const release = (item: Item, lane: string): void => {
+      active.delete(item.runId)
+      terminated.delete(item.runId)
+      if (lanes.get(lane)?.length === 0) lanes.delete(lane)
+      else MutableList.append(ready, lane)
+      pump()
+      if (active.size === 0) for (const resume of idle.splice(0)) resume()
+    }
+    const enqueue = (item: Item): void => {
+      const lane = laneOf(item)
+      const queue = lanes.get(lane)
+      waiting += 1
+      if (queue === undefined) {
+        lanes.set(lane, [item])
+        MutableList.append(ready, lane)
+        pump()
+      } else queue.push(item)
+    }
+
+    yield* killSwitch.onChange(() => {
+      for (const item of active.values()) {
+        if (killSwitch.mode(item.agentId) !== "terminated") continue
+        terminated.add(item.runId)
+        fork(`terminate:${item.runId}`, FiberMap.remove(fibers, item.runId))
+      }
+      for (const lane of parked) MutableList.append(ready, lane)
+      parked.clear()
+      pump()
+    })
+
+    const abandon = (run: RunRow) =>
+      journal.step((tx) => {
+        const error = `cut off in its last attempt of ${maxAttempts}`
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: run.id },
+          set: { state: "abandoned", error, ended_at: tx.now }
+        })
+        ledger.settle(run.id, 0, tx.now)
+        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", error }
+        audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
+        tx.publish({
+          _tag: "ProactiveActionCompleted",
+          at: tx.now,
+          eventId: run.event_id,
+          source: run.source,
+          agentId: run.agent_id,
+          runId: run.id,
+          success: false,
+          tokensUsed: 0,
+          costUsd: undefined,
+          durationMs: tx.now - (run.started_at ?? tx.now),
+          text: undefined,
+          error
+        })
+      })
+    const resume = Effect.gen(function* () {
+      const open = yield* store.find("runs", {
+        where: { state: { in: ["pending", "running"] } },
+        orderBy: ["created_at", "asc"]
+      })
+      for (let from = 0; from < open.length; from += PAGE) {
+        const page = open.slice(from, from + PAGE)
+        const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
+        const events = new Map(rows.map((row) => [row.id, row]))
+        for (const run of page) {
+          const row = events.get(run.event_id)
+          if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
+            yield* abandon(run)
+            continue
+          }
+          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
+          enqueue({ runId, attempt, agentId, taskDescription, event: toEvent(row), payloadText: row.payload })
+        }
+      }
+    })
+
+    return Dispatcher.of({
+      dispatch: (tx, runId, dispatch) => {
+        const { agentId, event, taskDescription } = dispatch
+        const reserved = estimate(dispatch)
+        tx.write({
+          op: "insert",
+          table: "runs",
+          row: {
+            id: runId,
+            event_id: event.id,
+            agent_id: agentId,
+            source: event.source,
+            state: "pending",
+            attempt: 0,
+            task: taskDescription,
+            reserved_tokens: reserved,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_usd: null,
+            model: null,
+            text: null,
+            error: null,
+            created_at: tx.now,
+            started_at: null,
+            ended_at: null
+          }
+        })
+        ledger.reserve(runId, reserved, tx.now)
+        tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
+      },
+      estimate,
+      running: () => active.size,
+      waiting: () => waiting,
+      isActive: (sessionKey) => lanes.has(sessionKey),
+      resume,
+      drain: Effect.async<void>((resume) => {
+        draining = true
+        if (active.size === 0) resume(Effect.void)
+        else idle.push(() => resume(Effect.void))
+      })
+    })
+  })
+
+export const layer = (config: GatewayConfig) => Layer.scoped(Dispatcher, make(config))
