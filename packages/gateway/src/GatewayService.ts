@@ -94,12 +94,12 @@ export const make = (config: GatewayConfig) =>
     const admission = yield* Admission
     const scheduler = yield* Scheduler
     const startedAt = yield* Clock.currentTimeMillis
-    let counters = noCounts
+    const counters = noCounts()
     let closed = false
     const waiters = new Map<string, Set<() => void>>()
 
     yield* bus.listen((event) => {
-      counters = count(counters, event)
+      count(counters, event)
       if ("eventId" in event) for (const wake of waiters.get(event.eventId) ?? []) wake()
     })
     const summary = (): GatewaySummary => ({
@@ -199,6 +199,7 @@ export const make = (config: GatewayConfig) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           const { cronChecks: _, totalCostUsd, totalRuns: __, ...stats } = counters
           const held = admission.held()
+          const { estimate: ___, ...budget } = ledger.budget(now)
           const switches = Object.fromEntries(killSwitch.modes())
           const all = switches[ALL_AGENTS] ?? "running"
           return {
@@ -206,7 +207,7 @@ export const make = (config: GatewayConfig) =>
             uptime: now - startedAt,
             stats,
             totalCostUsd,
-            budget: ledger.budget(now),
+            budget,
             rate: ledger.rate(now),
             pending: {
               undecided: held.undecided,

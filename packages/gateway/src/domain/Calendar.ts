@@ -51,7 +51,7 @@ export class Moment {
   /** The wall clock `minuteOfDay` minutes after midnight, `days` days from this one. */
   at(days: number, minuteOfDay: number): Date {
     const day = DateTime.add(this.dateTime, { days })
-    return DateTime.toDate(
+    return DateTime.toDateUtc(
       DateTime.setParts(day, { hours: Math.floor(minuteOfDay / 60), minutes: minuteOfDay % 60, seconds: 0, millis: 0 })
     )
   }

@@ -1,5 +1,6 @@
 import type { GatewayEvent } from "./GatewayEvent.ts"
 import type { Action } from "./PolicyDecision.ts"
+import type { PolicyState } from "./PolicyState.ts"
 import type { RunRecord } from "./Run.ts"
 
 /** Something that waits, or waited, for a person. */
@@ -12,6 +13,14 @@ export interface Approval {
   readonly requestedAt: Date
   readonly expiresAt: Date
   readonly decidedBy: string | undefined
+}
+
+/** What a decision was made on. */
+export interface Evidence {
+  /** The policies that were asked before the one that decided, and passed. */
+  readonly passed: ReadonlyArray<string>
+  /** What all of them saw. */
+  readonly state: Omit<PolicyState, "now" | "nextMorning"> & { readonly now: Date }
 }
 
 /** An event as it stands in the records: what came, what was decided, what came of it. */
@@ -31,8 +40,7 @@ export interface EventRecord {
   readonly decision: Action | undefined
   readonly policy: string | undefined
   readonly reason: string | undefined
-  /** The policies that passed before, and the state they all saw, as JSON gives it. */
-  readonly evidence: { readonly passed: ReadonlyArray<string>; readonly state: Record<string, unknown> } | undefined
+  readonly evidence: Evidence | undefined
   /** The event this one was merged into. */
   readonly mergedInto: string | undefined
   readonly approval: Approval | undefined

@@ -61,7 +61,8 @@ export const findNonJson = (
   return undefined
 }
 
-const compareUtf16 = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+/** Property names that need no escapes, as nearly all are. */
+const PLAIN_NAME = /^[\w.:/ -]*$/
 
 /**
  * The RFC 8785 canonical form of a JSON value: object keys sorted by UTF-16 code units, no white space, numbers and
@@ -74,11 +75,12 @@ export const canonicalize = (value: unknown): string => {
     for (let i = 0; i < value.length; i++) text += (i === 0 ? "" : ",") + canonicalize(value[i])
     return `${text}]`
   }
-  const entries = Object.entries(value).sort(([a], [b]) => compareUtf16(a, b))
-  let text = "{"
-  for (const [key, child] of entries) {
+  let text = ""
+  // The order of `sort` without a comparison is that of UTF-16 code units.
+  for (const key of Object.keys(value).sort()) {
+    const child = (value as Record<string, unknown>)[key]
     if (child === undefined) continue
-    text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${canonicalize(child)}`
+    text += `${text === "" ? "" : ","}${PLAIN_NAME.test(key) ? `"${key}"` : JSON.stringify(key)}:${canonicalize(child)}`
   }
-  return `${text}}`
+  return `{${text}}`
 }

@@ -58,13 +58,13 @@ export interface GatewaySummary {
 }
 
 /** What is counted, kept from the bus's events alone. */
-export interface Counters extends GatewayStats {
-  readonly totalRuns: number
-  readonly cronChecks: number
-  readonly totalCostUsd: number
+export type Counters = { -readonly [K in keyof GatewayStats]: number } & {
+  totalRuns: number
+  cronChecks: number
+  totalCostUsd: number
 }
 
-export const noCounts: Counters = {
+export const noCounts = (): Counters => ({
   heartbeatsFired: 0,
   heartbeatsSkipped: 0,
   webhooksReceived: 0,
@@ -78,42 +78,40 @@ export const noCounts: Counters = {
   totalRuns: 0,
   cronChecks: 0,
   totalCostUsd: 0
-}
+})
 
-/** The counters after one more event. */
-export const count = (counters: Counters, event: BusEvent): Counters => {
-  const more = (changes: Partial<Record<keyof Counters, number>>): Counters => {
-    const next = { ...counters }
-    for (const key of Object.keys(changes) as Array<keyof Counters>) next[key] += changes[key] ?? 0
-    return next
-  }
+/** Counts one more event, in place: it runs for every event the gateway tells. */
+export const count = (counters: Counters, event: BusEvent): void => {
   switch (event._tag) {
     case "GatewayEventReceived":
-      if (event.source === "webhook") return more({ webhooksReceived: 1 })
-      return event.source === "cron" ? more({ cronChecks: 1 }) : counters
+      if (event.source === "webhook") counters.webhooksReceived += 1
+      else if (event.source === "cron") counters.cronChecks += 1
+      return
     case "PolicyDecisionMade":
-      if (event.decision === "escalate") return more({ actionsEscalated: 1 })
-      return event.source === "heartbeat" && event.decision === "execute" ? more({ heartbeatsFired: 1 }) : counters
+      if (event.decision === "escalate") counters.actionsEscalated += 1
+      else if (event.decision === "execute" && event.source === "heartbeat") counters.heartbeatsFired += 1
+      return
     case "HeartbeatSkipped":
-      return more({ heartbeatsSkipped: 1 })
+      counters.heartbeatsSkipped += 1
+      return
     case "ProactiveActionSuppressed":
-      return more({ actionsSuppressed: 1 })
+      counters.actionsSuppressed += 1
+      return
     case "EventsMerged":
-      return event.source === "webhook" ? more({ webhooksMerged: event.count - 1 }) : counters
+      if (event.source === "webhook") counters.webhooksMerged += event.count - 1
+      return
     case "ProactiveActionInitiated":
-      if (event.attempt > 1) return counters
-      return more({
-        totalRuns: 1,
-        webhooksProcessed: event.source === "webhook" ? 1 : 0,
-        cronsExecuted: event.source === "cron" ? 1 : 0
-      })
+      if (event.attempt > 1) return
+      counters.totalRuns += 1
+      if (event.source === "webhook") counters.webhooksProcessed += 1
+      else if (event.source === "cron") counters.cronsExecuted += 1
+      return
     case "ProactiveActionCompleted":
-      return more({
-        totalTokensUsed: event.tokensUsed,
-        totalCostUsd: event.costUsd ?? 0,
-        chatTurnsHandled: event.source === "channel" && event.success ? 1 : 0
-      })
+      counters.totalTokensUsed += event.tokensUsed
+      counters.totalCostUsd += event.costUsd ?? 0
+      if (event.source === "channel" && event.success) counters.chatTurnsHandled += 1
+      return
     default:
-      return counters
+      return
   }
 }

@@ -11,6 +11,7 @@ import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
 import { typeOf } from "../records/EventCodec.ts"
+import * as Evidence from "../records/Evidence.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
@@ -108,6 +109,7 @@ export const make = (config: GatewayConfig) =>
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
     const deciding = yield* FiberMap.make<string>()
+    const clock = yield* Effect.clock
     let lastSeq = 0
     let closed = false
 
@@ -155,7 +157,7 @@ export const make = (config: GatewayConfig) =>
     }
 
     const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
-      if (row !== undefined) tx.write({ op: "insert", table: "events", row: { ...row, ...set } })
+      if (row !== undefined) tx.write({ op: "insert", table: "events", row: Object.assign(row, set) })
       else tx.write({ op: "update", table: "events", key: { id: event.id }, set })
     }
     const hold = (subject: Case, change: Pick<Hold, "kind" | "dueAt" | "onChange"> & Partial<Hold>): void => {
@@ -173,8 +175,10 @@ export const make = (config: GatewayConfig) =>
       const { agentId, event, held } = subject
       const { now } = tx
       const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
+      // A time that has passed is none: judged again at once, the event would only be queued again.
+      const due = decision.action === "queue" ? decision.until?.getTime() : undefined
+      const until = due !== undefined && due > now ? due : undefined
       if (decision.action === "queue" && held?.kind === "queued") {
-        const until = decision.until?.getTime()
         if (until === (held.onChange ? undefined : held.dueAt)) {
           hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
           return
@@ -184,7 +188,7 @@ export const make = (config: GatewayConfig) =>
         action: decision.action,
         policy,
         reason: reason ?? null,
-        evidence: JSON.stringify({ passed, state }),
+        evidence: Evidence.encode(passed, state),
         decided_at: now,
         due_at: null
       }
@@ -197,7 +201,7 @@ export const make = (config: GatewayConfig) =>
           priority: event.priority,
           action: decision.action,
           policy,
-          reason: reason ?? null
+          reason
         }
       })
       tx.publish({
@@ -237,7 +241,6 @@ export const make = (config: GatewayConfig) =>
           }
           break
         case "queue": {
-          const until = decision.until?.getTime()
           record(tx, subject, { ...decided, state: "deferred", due_at: until ?? null })
           hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
           break
@@ -452,7 +455,7 @@ export const make = (config: GatewayConfig) =>
           })
     }
     const submit: AdmissionShape["submit"] = (input, also) =>
-      Effect.clockWith((clock) => {
+      Effect.suspend(() => {
         const routed = route(input, clock.unsafeCurrentTimeMillis())
         if (Either.isLeft(routed)) return routed.left
         const refused = refusal(routed.right.event.agentId)

@@ -50,7 +50,28 @@ export interface PolicyEngineOptions {
 /** Who decided when every policy passed. */
 export const DEFAULT_POLICY = "default"
 
-const ACTIONS: ReadonlySet<string> = new Set(["execute", "queue", "skip", "merge", "escalate"])
+/** What keeps an answer from being a decision. The types forbid it, but not to plain JavaScript. */
+const flawOf = (decision: PolicyDecision): string | undefined => {
+  switch (decision.action) {
+    case "execute":
+      return typeof decision.taskDescription === "string" ? undefined : "`execute` without a taskDescription"
+    case "queue":
+      if (decision.until !== undefined && !(decision.until instanceof Date && decision.until.getTime() < Infinity)) {
+        return "`queue` with an `until` that is no date"
+      }
+      return typeof decision.reason === "string" ? undefined : "`queue` without a reason"
+    case "skip":
+    case "escalate":
+      return typeof decision.reason === "string" ? undefined : `\`${decision.action}\` without a reason`
+    case "merge":
+      if (decision.windowMs !== undefined && !(decision.windowMs >= 0 && decision.windowMs < Infinity)) {
+        return "`merge` with a windowMs that is no number of milliseconds"
+      }
+      return typeof decision.mergeKey === "string" ? undefined : "`merge` without a mergeKey"
+    default:
+      return `the unknown action "${String((decision as { readonly action: unknown }).action)}"`
+  }
+}
 const NOBODY: Answers = new Map()
 
 export const make = (options: PolicyEngineOptions = {}) =>
@@ -107,6 +128,7 @@ export const make = (options: PolicyEngineOptions = {}) =>
         return Exit.die(defect)
       }
       if (Exit.isExit(effect)) return effect as Answer
+      if (!Effect.isEffect(effect)) return Exit.die(new TypeError("evaluate did not return an Effect"))
       const scheduler = new Scheduler.SyncScheduler()
       const fiber = runFork(effect, { scheduler })
       scheduler.flush()
@@ -140,8 +162,9 @@ export const make = (options: PolicyEngineOptions = {}) =>
         }
         const decision = answer.value
         if (decision == null) continue
-        if (!ACTIONS.has(decision.action)) {
-          const reason = `policy ${policy._tag} answered with the unknown action "${String(decision.action)}"`
+        const flaw = flawOf(decision)
+        if (flaw !== undefined) {
+          const reason = `policy ${policy._tag} answered with ${flaw}`
           return { decision: { action: "escalate", reason }, policy: policy._tag, passed }
         }
         return { decision, policy: policy._tag, passed }

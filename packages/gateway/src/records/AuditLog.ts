@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto"
+import * as crypto from "node:crypto"
 import { Chunk, Context, Effect, Layer, Option, Stream } from "effect"
 import { canonicalize } from "../domain/Json.ts"
 import { Journal, type Tx } from "./Journal.ts"
@@ -63,13 +63,18 @@ export interface AuditLogShape {
 /** The lossless, hash-chained record of everything the gateway did. */
 export class AuditLog extends Context.Tag("@postilion/gateway/AuditLog")<AuditLog, AuditLogShape>() {}
 
+/** Node 20.12 and later hash a string in one call, at half the cost. */
+const sha256: (text: string) => string =
+  typeof crypto.hash === "function"
+    ? (text) => crypto.hash("sha256", text)
+    : (text) => crypto.createHash("sha256").update(text).digest("hex")
+
 /** What the first record is chained to. */
 export const GENESIS = "0".repeat(64)
 const PAGE = 1_000
 
 /** The hash of a record: SHA-256, in hex, of the previous hash followed by the record's canonical JSON. */
-export const chainHash = (previous: string, body: string): string =>
-  createHash("sha256").update(previous).update(body).digest("hex")
+export const chainHash = (previous: string, body: string): string => sha256(previous + body)
 
 const toRecord = (row: AuditRow): AuditRecord => {
   const body = JSON.parse(row.body) as { readonly data: Record<string, unknown> }

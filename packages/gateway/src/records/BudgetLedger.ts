@@ -6,8 +6,8 @@ import { Journal } from "./Journal.ts"
 import { Store, type StoreError } from "./Store.ts"
 
 export interface BudgetLedgerShape {
-  /** Today's tokens as of `now` (Unix milliseconds). */
-  readonly budget: (now: number) => Omit<PolicyState["budget"], "estimate">
+  /** Today's tokens as of `now` (Unix milliseconds), for an event that may need `estimate`. */
+  readonly budget: (now: number, estimate?: number) => PolicyState["budget"]
   /** This hour's actions as of `now`. */
   readonly rate: (now: number) => PolicyState["rate"]
   /** Holds `tokens` for a run, and counts one action. Within the journal step that records the run. */
@@ -36,6 +36,8 @@ export const make = (config: GatewayConfig) =>
     const reservations = new Map<string, { readonly tokens: number; readonly at: number }>()
     let day = EMPTY
     let hour = EMPTY
+    let dayEnds = new Date(0)
+    let hourEnds = new Date(0)
     let used = 0
     let reserved = 0
     let actions = 0
@@ -45,12 +47,14 @@ export const make = (config: GatewayConfig) =>
     const roll = (now: number): void => {
       if (now >= day.end) {
         day = windowOf(now, "day", zone)
+        dayEnds = new Date(day.end)
         used = 0
         reserved = 0
         told = false
       }
       if (now >= hour.end) {
         hour = windowOf(now, "hour", zone)
+        hourEnds = new Date(hour.end)
         actions = 0
       }
     }
@@ -86,13 +90,14 @@ export const make = (config: GatewayConfig) =>
     yield* journal.register(load)
 
     return BudgetLedger.of({
-      budget: (now) => {
+      budget: (now, estimate = 0) => {
         roll(now)
         return {
           limit: dailyTokenBudget === "unlimited" ? null : dailyTokenBudget,
           used,
           reserved,
-          resetsAt: new Date(day.end)
+          estimate,
+          resetsAt: dayEnds
         }
       },
       rate: (now) => {
@@ -100,7 +105,7 @@ export const make = (config: GatewayConfig) =>
         return {
           limit: maxActionsPerHour === "unlimited" ? null : maxActionsPerHour,
           count: actions,
-          resetsAt: new Date(hour.end)
+          resetsAt: hourEnds
         }
       },
       reserve: (runId, tokens, now) => {

@@ -1,6 +1,7 @@
 import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { RunRecord } from "../domain/Run.ts"
+import * as Evidence from "./Evidence.ts"
 import type { ApprovalRow, EventRow, RunRow } from "./Tables.ts"
 
 /** The event a row holds. */
@@ -57,7 +58,7 @@ export const toEventRecord = (
   decision: row.action ?? undefined,
   policy: row.policy ?? undefined,
   reason: row.reason ?? undefined,
-  evidence: row.evidence === null ? undefined : (JSON.parse(row.evidence) as EventRecord["evidence"]),
+  evidence: row.evidence === null ? undefined : Evidence.decode(row.evidence),
   mergedInto: row.merged_into ?? undefined,
   approval: approval === undefined ? undefined : toApproval(approval),
   run: run === undefined ? undefined : toRun(run)

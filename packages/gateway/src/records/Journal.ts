@@ -52,6 +52,44 @@ interface Pending {
   readonly resume: (exit: Exit.Exit<unknown, GatewayError>) => void
 }
 
+/** The one `Tx` of a batch, handed to its steps in turn. */
+class BatchTx implements Tx {
+  now = 0
+  duplicateOf: string | undefined
+  readonly writes: Array<Write> = []
+  readonly events: Array<BusEvent> = []
+  readonly actions: Array<() => void> = []
+  private readonly holders: Map<string, string>
+
+  constructor(holders: Map<string, string>) {
+    this.holders = holders
+  }
+  begin(now: number, dedupeKey: string | undefined): readonly [number, number, number] {
+    this.now = now
+    this.duplicateOf = dedupeKey === undefined ? undefined : this.holders.get(dedupeKey)
+    return [this.writes.length, this.events.length, this.actions.length]
+  }
+  revert([writes, events, actions]: readonly [number, number, number]): void {
+    for (const write of this.writes.splice(writes)) {
+      if (write.table === "events" && write.op === "insert") this.holders.delete(write.row.dedupe_key ?? "")
+    }
+    this.events.length = events
+    this.actions.length = actions
+  }
+  write(write: Write): void {
+    this.writes.push(write)
+    if (write.table === "events" && write.op === "insert" && write.row.dedupe_key !== null) {
+      this.holders.set(write.row.dedupe_key, write.row.id)
+    }
+  }
+  publish(event: BusEvent): void {
+    this.events.push(event)
+  }
+  onCommit(action: () => void): void {
+    this.actions.push(action)
+  }
+}
+
 /** After everything the event loop already has at hand, so that it joins the batch; at once when it has nothing. */
 const nextTurn: Effect.Effect<void> = Effect.async<void>((resume) => {
   const later: (f: () => void) => unknown = globalThis.setImmediate ?? ((f) => setTimeout(f, 0))
@@ -64,6 +102,7 @@ export const make = (options: JournalOptions = {}) =>
     const bus = yield* EventBus
     const maxInbox = options.maxInbox ?? 10_000
     const maxBatch = options.maxBatch ?? 1_000
+    const clock = yield* Effect.clock
     let inbox: Array<Pending> = []
     let wake: (() => void) | undefined
     const loads: Array<Effect.Effect<void, StoreError>> = []
@@ -106,44 +145,28 @@ export const make = (options: JournalOptions = {}) =>
     }
 
     /** Runs a batch's steps and commits them. Plain code between two effects: this is the gateway's hot loop. */
-    const process = (batch: ReadonlyArray<Pending>) =>
+    const process = (batch: Array<Pending>) =>
       Effect.gen(function* () {
-        const holders = yield* holdersOf(batch)
-        const clock = yield* Effect.clock
+        const tx = new BatchTx(yield* holdersOf(batch))
         const exits: Array<Exit.Exit<unknown, GatewayError>> = []
-        const writes: Array<Write> = []
-        const events: Array<BusEvent> = []
-        const actions: Array<() => void> = []
         let broken = false
         for (const { dedupeKey, run } of batch) {
-          const tx: Tx = {
-            now: clock.unsafeCurrentTimeMillis(),
-            duplicateOf: dedupeKey === undefined ? undefined : holders.get(dedupeKey),
-            write: (write) => {
-              writes.push(write)
-              if (write.table === "events" && write.op === "insert" && write.row.dedupe_key !== null) {
-                holders.set(write.row.dedupe_key, write.row.id)
-              }
-            },
-            publish: (event) => void events.push(event),
-            onCommit: (action) => void actions.push(action)
-          }
-          const marks = [writes.length, events.length, actions.length] as const
+          const mark = tx.begin(clock.unsafeCurrentTimeMillis(), dedupeKey)
           try {
             exits.push(Exit.succeed(run(tx)))
           } catch (defect) {
-            // What the step wrote is dropped; what it may have changed in memory is loaded again below.
-            broken = true
-            writes.length = marks[0]
-            events.length = marks[1]
-            actions.length = marks[2]
+            // What the step wrote is dropped. What it may have changed in memory is loaded again before another step runs.
+            tx.revert(mark)
             exits.push(Exit.die(defect))
+            broken = true
+            inbox = [...batch.splice(exits.length), ...inbox]
+            break
           }
         }
-        if (writes.length > 0) yield* store.commit(writes)
-        for (const action of actions) action()
-        for (const event of events) bus.unsafePublish(event)
-        for (const [i, { resume }] of batch.entries()) resume(exits[i] as Exit.Exit<unknown, GatewayError>)
+        if (tx.writes.length > 0) yield* store.commit(tx.writes)
+        for (const action of tx.actions) action()
+        for (const event of tx.events) bus.unsafePublish(event)
+        for (let i = 0; i < batch.length; i++) batch[i]?.resume(exits[i] as Exit.Exit<unknown, GatewayError>)
         if (broken) yield* reload
       })
 

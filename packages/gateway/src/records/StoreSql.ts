@@ -1,4 +1,4 @@
-import { Migrator, SqlClient, type Statement } from "@effect/sql"
+import { type SqlConnection as Connection, Migrator, SqlClient, type Statement } from "@effect/sql"
 import { Effect, Layer } from "effect"
 import initial from "./migrations/0001_initial.ts"
 import { type Condition, isScalar, type Query, Store, StoreError, type Write } from "./Store.ts"
@@ -15,15 +15,15 @@ const migrate = Migrator.make({})({
 })
 
 /**
- * Rows per INSERT. A few fixed sizes keep the prepared statements few whatever the batch; the largest stays below
+ * Rows per INSERT: powers of two, so that the prepared statements are few whatever the batch. The largest stays below
  * SQLite's 32,766 bound parameters for every table.
  */
-const INSERT_SIZES = [256, 32, 4, 1] as const
+const LARGEST_INSERT = 256
 
 const chunksOf = <A>(rows: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
   const chunks: Array<ReadonlyArray<A>> = []
   let from = 0
-  for (const size of INSERT_SIZES) {
+  for (let size = LARGEST_INSERT; size >= 1; size /= 2) {
     for (; rows.length - from >= size; from += size) chunks.push(rows.slice(from, from + size))
   }
   return chunks
@@ -75,6 +75,20 @@ const make = Effect.gen(function* () {
         return sql`DELETE FROM ${table} WHERE ${conditions(write.where)}`
     }
   }
+  /** The text of an INSERT of so many rows, composed once: composing it anew costs more than running it. */
+  const insertTexts = new Map<string, string>()
+  const insert = (connection: Connection.Connection, table: Table, rows: ReadonlyArray<Row<Table>>) => {
+    const columns = Object.keys(rows[0] ?? {}) as Array<keyof Row<Table>>
+    const name = `${table}:${rows.length}`
+    let text = insertTexts.get(name)
+    if (text === undefined) {
+      text = sql`INSERT INTO ${sql(table)} ${sql.insert(rows as ReadonlyArray<never>)}`.compile()[0]
+      insertTexts.set(name, text)
+    }
+    const values: Array<unknown> = []
+    for (const row of rows) for (const column of columns) values.push(row[column])
+    return connection.executeRaw(text, values)
+  }
   const commit = (writes: ReadonlyArray<Write>) => {
     const inserts = new Map<Table, Array<Row<Table>>>()
     const others: Array<Exclude<Write, { op: "insert" }>> = []
@@ -87,18 +101,26 @@ const make = Effect.gen(function* () {
       if (rows === undefined) inserts.set(entry.table, [entry.row])
       else rows.push(entry.row)
     }
-    return sql
-      .withTransaction(
-        Effect.gen(function* () {
-          for (const [table, rows] of inserts) {
-            for (const chunk of chunksOf(rows)) {
-              yield* sql`INSERT INTO ${sql(table)} ${sql.insert(chunk as ReadonlyArray<never>)}`.raw
-            }
-          }
-          for (const other of others) yield* write(other).raw
-        })
-      )
-      .pipe(Effect.mapError(storeError("the write failed; nothing of it was kept")))
+    // On the connection itself: the client's spans and look-ups for each statement would cost more than the statements.
+    return Effect.gen(function* () {
+      const connection = yield* sql.reserve
+      const execute = (text: string) => connection.executeRaw(text, [])
+      yield* execute("BEGIN")
+      yield* Effect.gen(function* () {
+        for (const [table, rows] of inserts) {
+          for (const chunk of chunksOf(rows)) yield* insert(connection, table, chunk)
+        }
+        for (const other of others) {
+          const [text, values] = write(other).compile()
+          yield* connection.executeRaw(text, values)
+        }
+        yield* execute("COMMIT")
+      }).pipe(Effect.tapErrorCause(() => Effect.ignoreLogged(execute("ROLLBACK"))))
+    }).pipe(
+      Effect.scoped,
+      Effect.uninterruptible,
+      Effect.mapError(storeError("the write failed; nothing of it was kept"))
+    )
   }
   const find = <T extends Table>(table: T, query: Query<T>) => {
     const order = query.orderBy

@@ -41,7 +41,7 @@ export interface EventRow {
   readonly action: Action | null
   readonly policy: string | null
   readonly reason: string | null
-  /** JSON: the policies that passed and the state they saw. */
+  /** The policies that passed and the state they saw; see `Evidence`. */
   readonly evidence: string | null
   readonly due_at: number | null
   readonly merge_key: string | null

@@ -1,0 +1,22 @@
+import { cpus } from "node:os"
+import { Console, Effect } from "effect"
+import { decisions } from "./Decisions.ts"
+import { durable } from "./Durable.ts"
+import { table } from "./Report.ts"
+
+const benchmarks = { decisions, durable }
+const wanted = process.argv.slice(2)
+
+const program = Effect.gen(function* () {
+  yield* Console.log(
+    `Node ${process.version}, ${cpus().length} cores; medians; "bare" ran beside it in the same process\n`
+  )
+  for (const [name, benchmark] of Object.entries(benchmarks)) {
+    if (wanted.length === 0 || wanted.includes(name)) yield* Console.log(`${table(yield* benchmark)}\n`)
+  }
+})
+
+Effect.runPromise(program).catch((error: unknown) => {
+  console.error(error)
+  process.exitCode = 1
+})

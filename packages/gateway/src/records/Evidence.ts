@@ -1,0 +1,74 @@
+import type { Evidence } from "../domain/EventRecord.ts"
+import type { PolicyState } from "../domain/PolicyState.ts"
+
+/**
+ * The state a decision was made on, as it is kept with every event: a tuple rather than an object, since it is written for
+ * each one and read for few. Instants are Unix milliseconds. New facts go at the end.
+ */
+type Packed = readonly [
+  passed: ReadonlyArray<string>,
+  now: number,
+  limit: number | null,
+  used: number,
+  reserved: number,
+  estimate: number,
+  budgetResetsAt: number,
+  rateLimit: number | null,
+  count: number,
+  rateResetsAt: number,
+  queued: number,
+  merging: number,
+  awaitingApproval: number,
+  running: number,
+  consecutiveSkips: number,
+  changed: 0 | 1,
+  merge: PolicyState["merge"],
+  approval: PolicyState["approval"]
+]
+
+export const encode = (passed: ReadonlyArray<string>, state: PolicyState): string => {
+  const { approval, budget, heartbeat, merge, now, pending, rate } = state
+  const packed: Packed = [
+    passed,
+    now.epochMillis,
+    budget.limit,
+    budget.used,
+    budget.reserved,
+    budget.estimate,
+    budget.resetsAt.getTime(),
+    rate.limit,
+    rate.count,
+    rate.resetsAt.getTime(),
+    pending.queued,
+    pending.merging,
+    pending.awaitingApproval,
+    pending.running,
+    heartbeat.consecutiveSkips,
+    heartbeat.changed ? 1 : 0,
+    merge,
+    approval
+  ]
+  return JSON.stringify(packed)
+}
+
+export const decode = (text: string): Evidence => {
+  const packed = JSON.parse(text) as Packed
+  return {
+    passed: packed[0],
+    state: {
+      now: new Date(packed[1]),
+      budget: {
+        limit: packed[2],
+        used: packed[3],
+        reserved: packed[4],
+        estimate: packed[5],
+        resetsAt: new Date(packed[6])
+      },
+      rate: { limit: packed[7], count: packed[8], resetsAt: new Date(packed[9]) },
+      pending: { queued: packed[10], merging: packed[11], awaitingApproval: packed[12], running: packed[13] },
+      heartbeat: { consecutiveSkips: packed[14], changed: packed[15] === 1 },
+      merge: packed[16],
+      approval: packed[17]
+    }
+  }
+}
