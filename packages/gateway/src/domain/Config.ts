@@ -240,6 +240,9 @@ const invalid = (path: string, message: string) =>
 export const heartbeatsOf = (config: GatewayConfig): ReadonlyArray<HeartbeatConfig> =>
   config.heartbeat === undefined ? [] : "intervalMs" in config.heartbeat ? [config.heartbeat] : config.heartbeat
 
+/** What the cron at this position is called: its job is known by it. */
+export const cronNameOf = ({ name }: CronConfig, position: number): string => name ?? `cron-${position + 1}`
+
 /** Checks a configuration and fills in its defaults. */
 export const decodeConfig = (input: unknown): Effect.Effect<GatewayConfig, GatewayConfigError> =>
   Schema.decodeUnknown(GatewayConfig, { onExcessProperty: "error" })(input).pipe(
@@ -258,9 +261,13 @@ export const decodeConfig = (input: unknown): Effect.Effect<GatewayConfig, Gatew
         )
         if (problem !== undefined) return problem
       }
+      const names = new Set<string>()
       for (const [i, cron] of config.crons.entries()) {
         const problem = unknownAgent(`crons[${i}]`, cron.agentId)
         if (problem !== undefined) return problem
+        const name = cronNameOf(cron, i)
+        if (names.has(name)) return invalid(`crons[${i}].name`, `"${name}" is already taken by another cron`)
+        names.add(name)
       }
       const paths = new Set<string>()
       for (const [i, webhook] of config.webhooks.entries()) {

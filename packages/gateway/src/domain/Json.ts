@@ -18,8 +18,12 @@ export const isPlainJson = (value: unknown, depth = 0): boolean => {
       return Number.isFinite(value)
     case "object": {
       if (value === null) return true
-      if (depth > MAX_DEPTH) return false
-      if (Array.isArray(value)) return value.every((child) => isPlainJson(child, depth + 1))
+      if (depth >= MAX_DEPTH) return false
+      if (Array.isArray(value)) {
+        // Not `every`, which looks past the holes of a sparse array.
+        for (const child of value) if (!isPlainJson(child, depth + 1)) return false
+        return !("toJSON" in value)
+      }
       const prototype: unknown = Object.getPrototypeOf(value)
       if (prototype !== Object.prototype && prototype !== null) return false
       for (const key in value) if (!isPlainJson((value as Record<string, unknown>)[key], depth + 1)) return false
@@ -53,7 +57,7 @@ export const findNonJson = (
       return { path, kind: typeof value }
   }
   if (value === null || "toJSON" in value) return undefined
-  if (depth > MAX_DEPTH) return { path: `${path.slice(0, 60)}…`, kind: `more than ${MAX_DEPTH} levels, or a cycle,` }
+  if (depth >= MAX_DEPTH) return { path: `${path.slice(0, 60)}…`, kind: `more than ${MAX_DEPTH} levels, or a cycle,` }
   for (const [key, child] of Object.entries(value)) {
     const found = findNonJson(child, Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`, depth + 1)
     if (found !== undefined) return found

@@ -38,13 +38,16 @@ class MemoryTable {
     this.unique = new Map((uniqueColumns[name] ?? []).map((column) => [column, new Map()]))
   }
   set(key: string, row: AnyRow): void {
+    // All of it is checked before any of it is changed.
+    for (const [column, index] of this.unique) {
+      const value = row[column]
+      const holder = value == null ? undefined : index.get(value)
+      if (holder !== undefined && holder !== key) throw new Error(`${this.name}.${column}: "${value}" is taken`)
+    }
     this.remove(key)
     for (const [column, index] of this.unique) {
       const value = row[column]
-      if (value == null) continue
-      const holder = index.get(value)
-      if (holder !== undefined) throw new Error(`${this.name}.${column}: "${value}" is taken`)
-      index.set(value, key)
+      if (value != null) index.set(value, key)
     }
     this.rows.set(key, row)
   }

@@ -29,14 +29,22 @@ const chunksOf = <A>(rows: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   return chunks
 }
 
+/** What the database itself said, below what was wrapped around it. */
+const rootOf = (cause: unknown): unknown =>
+  cause instanceof Error && cause.cause instanceof Error ? rootOf(cause.cause) : cause
+
 const storeError = (message: string) => (cause: unknown) => {
-  const detail = cause instanceof Error && cause.cause instanceof Error ? `: ${cause.cause.message}` : ""
-  return new StoreError({ message: `${message}${detail}`, cause })
+  const root = rootOf(cause)
+  return new StoreError({ message: root instanceof Error ? `${message}: ${root.message}` : message, cause })
 }
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  yield* migrate.pipe(Effect.mapError(storeError("the database's tables could not be brought up to date")))
+  yield* migrate.pipe(
+    // A migration that fails dies.
+    Effect.catchAllDefect(Effect.fail),
+    Effect.mapError(storeError("the database's tables could not be brought up to date"))
+  )
 
   const condition = (column: string, value: Condition<unknown>): Statement.Fragment => {
     const name = sql(column)
@@ -76,29 +84,29 @@ const make = Effect.gen(function* () {
     }
   }
   /** The text of an INSERT of so many rows, composed once: composing it anew costs more than running it. */
-  const insertTexts = new Map<string, string>()
+  const inserts = new Map<string, { readonly text: string; readonly columns: ReadonlyArray<keyof Row<Table>> }>()
   const insert = (connection: Connection.Connection, table: Table, rows: ReadonlyArray<Row<Table>>) => {
-    const columns = Object.keys(rows[0] ?? {}) as Array<keyof Row<Table>>
     const name = `${table}:${rows.length}`
-    let text = insertTexts.get(name)
-    if (text === undefined) {
-      text = sql`INSERT INTO ${sql(table)} ${sql.insert(rows as ReadonlyArray<never>)}`.compile()[0]
-      insertTexts.set(name, text)
+    let statement = inserts.get(name)
+    if (statement === undefined) {
+      const [text] = sql`INSERT INTO ${sql(table)} ${sql.insert(rows as ReadonlyArray<never>)}`.compile()
+      statement = { text, columns: Object.keys(rows[0] ?? {}) as Array<keyof Row<Table>> }
+      inserts.set(name, statement)
     }
     const values: Array<unknown> = []
-    for (const row of rows) for (const column of columns) values.push(row[column])
-    return connection.executeRaw(text, values)
+    for (const row of rows) for (const column of statement.columns) values.push(row[column])
+    return connection.executeRaw(statement.text, values)
   }
   const commit = (writes: ReadonlyArray<Write>) => {
-    const inserts = new Map<Table, Array<Row<Table>>>()
+    const inserted = new Map<Table, Array<Row<Table>>>()
     const others: Array<Exclude<Write, { op: "insert" }>> = []
     for (const entry of writes) {
       if (entry.op !== "insert") {
         others.push(entry)
         continue
       }
-      const rows = inserts.get(entry.table)
-      if (rows === undefined) inserts.set(entry.table, [entry.row])
+      const rows = inserted.get(entry.table)
+      if (rows === undefined) inserted.set(entry.table, [entry.row])
       else rows.push(entry.row)
     }
     // On the connection itself: the client's spans and look-ups for each statement would cost more than the statements.
@@ -107,7 +115,7 @@ const make = Effect.gen(function* () {
       const execute = (text: string) => connection.executeRaw(text, [])
       yield* execute("BEGIN")
       yield* Effect.gen(function* () {
-        for (const [table, rows] of inserts) {
+        for (const [table, rows] of inserted) {
           for (const chunk of chunksOf(rows)) yield* insert(connection, table, chunk)
         }
         for (const other of others) {

@@ -2,7 +2,7 @@ import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Option, Sch
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
+import type { Agent, RunResult, RunTask, Usage } from "../domain/Run.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { toEvent } from "../records/EventCodec.ts"
@@ -61,6 +61,12 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   const failure = Cause.squash(cause)
   return failure instanceof Error ? failure.message : String(failure)
 }
+
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
+/** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
+const isResult = (result: RunResult): boolean =>
+  typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -149,7 +155,8 @@ export const make = (config: GatewayConfig) =>
         const error = Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
         const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
-        const { inputTokens, outputTokens } = charged ?? { inputTokens: 0, outputTokens: 0 }
+        const { inputTokens, outputTokens } =
+          charged !== undefined && isUsage(charged) ? charged : { inputTokens: 0, outputTokens: 0 }
         const costUsd = result === undefined ? null : costOf(result)
         const model = result?.model ?? null
         tx.write({
@@ -206,6 +213,16 @@ export const make = (config: GatewayConfig) =>
     const callAgent = (item: Item): Effect.Effect<RunResult, AgentRunError> =>
       historyOf(item).pipe(
         Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history })),
+        Effect.filterOrFail(
+          isResult,
+          () =>
+            new AgentRunError({
+              message:
+                "the runner returned no text, model and usage that can be recorded; what was reserved is charged",
+              retryable: false,
+              usage: { inputTokens: estimate(item), outputTokens: 0 }
+            })
+        ),
         Effect.timeoutFail({
           duration: runTimeoutMs,
           onTimeout: () =>

@@ -1,6 +1,6 @@
 import { Clock, Context, Effect, Either, Layer, Schema } from "effect"
 import { Moment, parseZone } from "../domain/Calendar.ts"
-import { type GatewayConfig, type HoursConfig, heartbeatsOf } from "../domain/Config.ts"
+import { cronNameOf, type GatewayConfig, type HoursConfig, heartbeatsOf } from "../domain/Config.ts"
 import { type GatewayError, SchedulerError } from "../domain/Errors.ts"
 import type { EventPriority } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
@@ -126,7 +126,7 @@ const configured = (
     }
   })
   const crons = config.crons.map((cron, i) => {
-    const name = cron.name ?? `cron-${i + 1}`
+    const name = cronNameOf(cron, i)
     return {
       id: `job_cron-${name}`,
       name,
@@ -193,7 +193,7 @@ export const make = (config: GatewayConfig) =>
     /** The job's instant `slot` is accounted for: what is left of the job. */
     const advance = (tx: Tx, entry: Entry, slot: number, fired: boolean): void => {
       const next = nextAfter(entry.compiled, Math.max(slot, tx.now))
-      if (next === undefined && entry.row.delete_after_run === 1) drop(tx, entry)
+      if (entry.row.delete_after_run === 1 && (fired || next === undefined)) drop(tx, entry)
       else change(tx, entry, { next_at: next ?? null, ...(fired ? { last_at: slot } : {}) })
     }
     const submit = (entry: Entry, key: string, scheduledAt: number, also?: (tx: Tx) => void) => {
@@ -205,7 +205,7 @@ export const make = (config: GatewayConfig) =>
           agentId: row.agent_id,
           priority: row.priority,
           payload: { instruction: row.instruction },
-          metadata: { ...metadata, job: row.name, scheduledAt: new Date(scheduledAt).toISOString() },
+          metadata: { ...metadata, type: row.name, jobId: row.id, scheduledAt: new Date(scheduledAt).toISOString() },
           idempotencyKey: `job:${row.id}@${key}`
         },
         also

@@ -1,0 +1,136 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { afterAll, describe, expect, it } from "vitest"
+
+const root = join(import.meta.dirname, "..")
+/** Inside the app that depends on every package, so that the documents' imports resolve as a user's would. */
+const workshop = join(root, "apps/demo/.docs")
+const exec = promisify(execFile)
+const node = [process.execPath, "--conditions=@postilion/source", "--import", "tsx"] as const
+
+const documents = ["README.md", "CONTRIBUTING.md", ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`)]
+const textOf = (document: string): string => readFileSync(join(root, document), "utf8")
+const blocksOf = (document: string, language: string): ReadonlyArray<string> =>
+  [...textOf(document).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, code = ""]) => code)
+
+/** Each document's programs, in a folder of their own. */
+rmSync(workshop, { recursive: true, force: true })
+const programs = documents.flatMap((document) =>
+  blocksOf(document, "ts").map((code, i) => {
+    const folder = join(workshop, document.replaceAll(/\W/g, "-"), String(i + 1))
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, "program.ts"), code)
+    return { name: `${document}, block ${i + 1}`, document, folder, file: join(folder, "program.ts"), code }
+  })
+)
+writeFileSync(
+  join(workshop, "tsconfig.json"),
+  JSON.stringify({
+    extends: "../../../tsconfig.base.json",
+    compilerOptions: { noEmit: true, composite: false, incremental: false, noUnusedLocals: false },
+    include: ["**/*.ts"]
+  })
+)
+afterAll(() => rmSync(workshop, { recursive: true, force: true }))
+
+/** Programs that serve until they are told to stop; the others end by themselves. */
+const serves = (code: string): boolean => code.includes("Layer.launch")
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const probe = createServer().on("error", reject)
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address()
+      probe.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
+    })
+  })
+
+/** Waits until the gateway at `url` is ready; fails when its process has ended. */
+const ready = async (url: string, child: ChildProcess): Promise<void> => {
+  while (child.exitCode === null) {
+    const response = await fetch(`${url}/readyz`).catch(() => undefined)
+    if (response?.status === 200) return
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  throw new Error(`the gateway ended with status ${child.exitCode}`)
+}
+
+describe("the documents", () => {
+  it("have programs that compile", { timeout: 120_000 }, async () => {
+    expect(programs.length).toBeGreaterThan(3)
+    const problems = await exec(join(root, "node_modules/.bin/tsc"), ["-p", workshop], { cwd: root }).then(
+      () => "",
+      (error: { readonly stdout: string }) => error.stdout
+    )
+    expect(problems).toBe("")
+  })
+
+  it.each(programs.filter(({ code }) => !serves(code)))(
+    "$name runs",
+    { timeout: 60_000 },
+    async ({ code, file, folder }) => {
+      const port = await freePort()
+      // Its door would be the machine's 8765, which may be taken.
+      if (code.includes("Postilion.layer({")) {
+        writeFileSync(file, code.replace("Postilion.layer({", `Postilion.layer({ port: ${port},`))
+      }
+      const { stderr, stdout } = await exec(node[0], [...node.slice(1), file], { cwd: folder })
+      expect(stderr).toBe("")
+      if (code.includes("console.log") || code.includes("Console.log")) expect(stdout).not.toBe("")
+    }
+  )
+
+  it("docs/http.md: its gateway starts, its commands succeed, and SIGTERM ends it with status 0", {
+    timeout: 60_000
+  }, async () => {
+    const program = programs.find(({ code, document }) => document === "docs/http.md" && serves(code))
+    const port = String(await freePort())
+    const env = { ...process.env, TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
+    writeFileSync(program?.file ?? "", (program?.code ?? "").replaceAll("8765", port))
+    const child = spawn(node[0], [...node.slice(1), program?.file ?? ""], {
+      cwd: program?.folder,
+      env,
+      stdio: "inherit"
+    })
+    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve))
+    try {
+      await ready(`http://127.0.0.1:${port}`, child)
+      const answers: Array<string> = []
+      for (const block of blocksOf("docs/http.md", "sh")) {
+        const { stdout } = await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], { env })
+        answers.push(stdout)
+      }
+      const [push = "", note = "", chat = ""] = answers
+      expect(JSON.parse(push)).toMatchObject({ status: "accepted", decision: "merge" })
+      expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
+      expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
+    } finally {
+      child.kill("SIGTERM")
+    }
+    expect(await ended).toBe(0)
+  })
+
+  it("name only commands there are, and README's start the demo", { timeout: 60_000 }, async () => {
+    const { scripts } = JSON.parse(textOf("package.json")) as { scripts: Record<string, string> }
+    for (const document of documents) {
+      for (const [, run, name = ""] of textOf(document).matchAll(/(?:`|^)npm (run )?([a-z]+)/gm)) {
+        expect(Object.keys(scripts), `${document}: npm ${run ?? ""}${name}`).toContain(name)
+      }
+    }
+    expect(blocksOf("README.md", "sh").map((block) => block.trim())).toEqual(["npm start", "npm test"])
+    // `npm test` is what runs this; `npm start`, as it says, with the option that ends it.
+    const { stdout } = await exec("npm", ["start", "--silent", "--", "--once", "--port", "0"], { cwd: root })
+    expect(stdout).toContain("outcomes as expected")
+  })
+
+  it("link only to files that exist", () => {
+    for (const document of documents) {
+      for (const [, target = ""] of textOf(document).matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
+        expect(existsSync(join(root, document, "..", target)), `${document} links to ${target}`).toBe(true)
+      }
+    }
+  })
+})
