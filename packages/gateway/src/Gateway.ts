@@ -1,6 +1,6 @@
 import { type Context, Effect, Layer, Option } from "effect"
 import { decodeConfig, type GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
-import type { AgentRunError } from "./domain/Errors.ts"
+import type { AgentRunError, GatewayConfigError, GatewayError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"
 import * as AccessControl from "./harness/AccessControl.ts"
@@ -19,8 +19,9 @@ import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
 import * as JournalModule from "./records/Journal.ts"
 import * as SessionStoreModule from "./records/SessionStore.ts"
+import type { Store, StoreError } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
-import { layerScripted } from "./runs/AgentRunner.ts"
+import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
 import * as SchedulerModule from "./sources/Scheduler.ts"
@@ -31,6 +32,24 @@ export interface GatewayOptions {
   /** Adapters besides the built-in ones, by their `source`. */
   readonly adapters?: ReadonlyArray<WebhookAdapter>
 }
+
+/** What a gateway gives: the seven subsystems, and what they share. */
+export type Services =
+  | GatewayServiceModule.GatewayService
+  | SchedulerModule.Scheduler
+  | WebhookRouterModule.WebhookRouter
+  | AdmissionModule.Admission
+  | PolicyEngineModule.PolicyEngine
+  | DispatcherModule.Dispatcher
+  | KillSwitchModule.KillSwitch
+  | BudgetLedgerModule.BudgetLedger
+  | SessionStoreModule.SessionStore
+  | AuditLogModule.AuditLog
+  | JournalModule.Journal
+  | EventBusModule.EventBus
+
+/** Why a gateway does not start: its configuration is wrong, or its records cannot be read. */
+export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
 
 /** The policies a configuration asks for. */
 export const builtInPolicies = ({ accessControl, policies }: GatewayConfig): ReadonlyArray<SchedulingPolicy> => [
@@ -82,7 +101,10 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
  * The gateway without a place for its records, an agent, or a door: all seven subsystems and what joins them. Any of them
  * that the surroundings provide is used in place of the built-in one.
  */
-export const layer = (config: GatewayConfigInput = {}, options: GatewayOptions = {}) =>
+export const layer = (
+  config: GatewayConfigInput = {},
+  options: GatewayOptions = {}
+): Layer.Layer<Services, StartError, Store | AgentRunner> =>
   Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
 
 /**
@@ -98,7 +120,7 @@ export const layerTest = (
       model: "scripted"
     }),
   options: GatewayOptions = {}
-) =>
+): Layer.Layer<Services | Store, StartError> =>
   layer(config, options).pipe(
     Layer.provide(layerScripted(respond)),
     Layer.provide(Layer.succeed(LongestSleep, Number.MAX_SAFE_INTEGER)),

@@ -238,7 +238,8 @@ export const make = (config: GatewayConfig) =>
         Effect.gen(function* () {
           closed = true
           yield* admission.close
-          const ended = yield* Effect.timeoutOption(dispatcher.drain, deadlineMillis)
+          // Interruptible, also in a finalizer: else the deadline could not end it.
+          const ended = yield* Effect.timeoutOption(Effect.interruptible(dispatcher.drain), deadlineMillis)
           return { finished: ended._tag === "Some", running: dispatcher.running(), waiting: dispatcher.waiting() }
         })
     })

@@ -65,14 +65,16 @@ export const findNonJson = (
   return undefined
 }
 
-/** Property names that need no escapes, as nearly all are. */
-const PLAIN_NAME = /^[\w.:/ -]*$/
+/** Text that stands in JSON as it is, as nearly all names and most short values do. */
+const PLAIN_TEXT = /^[ !#-[\]-~]*$/
+const quote = (text: string): string => (PLAIN_TEXT.test(text) ? `"${text}"` : JSON.stringify(text))
 
 /**
  * The RFC 8785 canonical form of a JSON value: object keys sorted by UTF-16 code units, no white space, numbers and
  * strings as ECMAScript prints them. Keys whose value is `undefined` are left out.
  */
 export const canonicalize = (value: unknown): string => {
+  if (typeof value === "string") return quote(value)
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null"
   if (Array.isArray(value)) {
     let text = "["
@@ -84,7 +86,7 @@ export const canonicalize = (value: unknown): string => {
   for (const key of Object.keys(value).sort()) {
     const child = (value as Record<string, unknown>)[key]
     if (child === undefined) continue
-    text += `${text === "" ? "" : ","}${PLAIN_NAME.test(key) ? `"${key}"` : JSON.stringify(key)}:${canonicalize(child)}`
+    text += `${text === "" ? "" : ","}${quote(key)}:${canonicalize(child)}`
   }
   return `{${text}}`
 }

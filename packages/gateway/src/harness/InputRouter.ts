@@ -20,15 +20,27 @@ const invalid = (message: string) => Either.left(new GatewayError({ reason: "inv
 const oneOf = (schema: { readonly literals: ReadonlyArray<string> }) => schema.literals.join(", ")
 
 const toJson = (name: string, value: unknown): Either.Either<{ value: unknown; text: string }, GatewayError> => {
-  if (isPlainJson(value)) return Either.right({ value, text: JSON.stringify(value) })
-  const problem = findNonJson(value)
-  if (problem !== undefined) {
-    return invalid(`${name} is not JSON: ${problem.kind} at ${problem.path}; send it as text, or leave it out`)
+  try {
+    if (isPlainJson(value)) return Either.right({ value, text: JSON.stringify(value) })
+    const problem = findNonJson(value)
+    if (problem === undefined) {
+      // What policies see now is what they would see after a restart.
+      const text = JSON.stringify(value ?? null)
+      const carried: unknown = JSON.parse(text)
+      if (isPlainJson(carried)) return Either.right({ value: carried, text })
+    }
+    const { kind, path } = problem ?? { kind: "what a `toJSON` returned", path: "$" }
+    return invalid(`${name} is not JSON: ${kind} at ${path}; send it as text, or leave it out`)
+  } catch (cause) {
+    // A getter or a `toJSON` of its own.
+    return invalid(`${name} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`)
   }
-  // What policies see now is what they would see after a restart.
-  const text = JSON.stringify(value ?? null)
-  return Either.right({ value: JSON.parse(text) as unknown, text })
 }
+
+const HALF_A_PAIR = /\p{Surrogate}/u
+/** The first of the texts events are known by that a database would not give back as it was. */
+const illFormed = (input: RawInput): string | undefined =>
+  (["idempotencyKey", "sessionKey", "sender", "traceId"] as const).find((name) => HALF_A_PAIR.test(input[name] ?? ""))
 
 /** Makes the router: inputs to events, each with the agent that is to handle it. */
 export const make = (config: GatewayConfig) => {
@@ -61,7 +73,9 @@ export const make = (config: GatewayConfig) => {
       }
     }
     const timestamp = input.timestamp ?? new Date(now)
-    if (Number.isNaN(timestamp.getTime())) return invalid("timestamp is not a date")
+    if (!(timestamp instanceof Date) || Number.isNaN(timestamp.getTime())) return invalid("timestamp is not a date")
+    const text = illFormed(input)
+    if (text !== undefined) return invalid(`${text} has half a surrogate pair; send well-formed Unicode`)
     return Either.right({
       event: {
         source: input.source,

@@ -140,14 +140,14 @@ export const make = Effect.gen(function* () {
           })
           const page = rows.slice(kept)
           if (page.length === 0) return pruned
-          const idle = page.filter((row) => !isActive(row.key))
-          kept += page.length - idle.length
-          pruned += idle.length
-          if (idle.length > 0) {
-            yield* journal.step((tx) => {
-              for (const { key } of idle) remove(tx, key)
-            })
-          }
+          // Asked within the step: until then a run of one of them may have been dispatched.
+          const removed = yield* journal.step((tx) => {
+            const idle = page.filter(({ key }) => !isActive(key))
+            for (const { key } of idle) remove(tx, key)
+            return idle.length
+          })
+          pruned += removed
+          kept += page.length - removed
         }
       })
   })

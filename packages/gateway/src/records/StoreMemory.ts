@@ -70,7 +70,7 @@ class MemoryTable {
     for (const [column, index] of this.unique) {
       const condition = where[column]
       if (condition == null) continue
-      const values = isScalar(condition) ? [condition] : "in" in condition ? condition.in : undefined
+      const values = isScalar(condition) ? [condition] : "in" in condition ? [...new Set(condition.in)] : undefined
       if (values === undefined) continue
       return values.flatMap((value) => {
         const holder = value === null ? undefined : index.get(value)

@@ -1,0 +1,139 @@
+import { type EventRecord, GatewayError, GatewayService } from "@postilion/gateway"
+import * as Problem from "@postilion/gateway/domain/Problem"
+import { Deferred, Effect, ParseResult, Schema, Stream } from "effect"
+import { json, orProblem } from "./HttpAnswers.ts"
+
+export interface ChatDoorOptions {
+  /** What a sender without access is answered. */
+  readonly replyToUnknown: string | undefined
+}
+
+export interface ChatDoor {
+  /**
+   * Hands what a principal says to the gateway and waits for the answer.
+   *
+   * - 200 `{ eventId, decision, policy, reason, reply }`; `reply` is `null` when a policy kept it from the agent.
+   * - 202, the same, with the event's place in `location`: nobody answers now, since it waits for its time or a person, or since
+   *   the gateway stops first.
+   * - 403 the sender has no access, 500 the agent failed, 415 not JSON, 400 not JSON after all, 422 not a message, 503 not now.
+   */
+  readonly say: (
+    principal: string,
+    contentType: string | undefined,
+    body: Uint8Array
+  ) => Effect.Effect<Problem.HttpAnswer>
+  /** Nobody is kept waiting from here on. */
+  readonly close: Effect.Effect<void>
+}
+
+const LONGEST_CHAT_ID = 256
+
+/** Nothing but what is said. Who says it is who holds the token, so a body that names a sender is refused. */
+const Message = Schema.Struct({
+  text: Schema.NonEmptyString,
+  chatId: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)), {
+    default: () => "default"
+  })
+})
+const decodeMessage = Schema.decodeUnknown(Message, { onExcessProperty: "error" })
+const utf8 = new TextDecoder("utf-8", { fatal: true })
+
+const parse = (body: Uint8Array): Effect.Effect<unknown, Problem.HttpAnswer> =>
+  Effect.try({
+    try: (): unknown => JSON.parse(utf8.decode(body)),
+    catch: (cause) =>
+      Problem.problem(400, `the body must be JSON in UTF-8: ${cause instanceof Error ? cause.message : String(cause)}`)
+  })
+
+const read = (contentType: string | undefined, body: Uint8Array) =>
+  Effect.gen(function* () {
+    if (contentType?.split(";", 1)[0]?.trim().toLowerCase() !== "application/json") {
+      return yield* Effect.fail(Problem.problem(415, "a message is JSON; send content-type: application/json"))
+    }
+    return yield* Effect.mapError(decodeMessage(yield* parse(body)), (error) => {
+      const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+      const what = `${issue?.path.join(".") ?? ""} ${issue?.message ?? error.message}`.trim()
+      return Problem.problem(422, `a message is { "text": string, "chatId"?: string }: ${what}`)
+    })
+  })
+
+/** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
+const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
+
+const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
+  eventId: event.id,
+  decision: decision ?? null,
+  policy: policy ?? null,
+  reason: reason ?? null,
+  reply: run?.text ?? null
+})
+
+const held = (record: EventRecord): Problem.HttpAnswer =>
+  json(202, summary(record), { location: `/events/${record.event.id}` })
+
+const answerOf = (record: EventRecord, { replyToUnknown }: ChatDoorOptions): Problem.HttpAnswer => {
+  const { event, policy, reason, run } = record
+  if (run !== undefined && run.state !== "completed") {
+    return Problem.problem(500, `the agent did not answer: ${run.error ?? `the run was ${run.state}`}`, {
+      members: { eventId: event.id }
+    })
+  }
+  if (policy === "AccessControl" && run === undefined) {
+    return Problem.problem(403, reason ?? "the sender has no access", {
+      members: { eventId: event.id, ...(replyToUnknown === undefined ? {} : { reply: replyToUnknown }) }
+    })
+  }
+  return json(200, summary(record))
+}
+
+/** The chat door: a message is an event of the source `channel`, and its answer that of the run. */
+export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, GatewayService> =>
+  Effect.gen(function* () {
+    const gateway = yield* GatewayService
+    const closing = yield* Deferred.make<void>()
+
+    /** Waits for the first decision on an event. */
+    const decided = (eventId: string) =>
+      Effect.gen(function* () {
+        // Listening begins before the first look, so that nothing that happens in between is missed.
+        const told = yield* gateway.events("PolicyDecisionMade")
+        const looks = Stream.filter(told, (event) => event._tag === "Lagged" || event.eventId === eventId)
+        yield* Stream.concat(Stream.make("now"), looks).pipe(
+          Stream.mapEffect(() => gateway.find(eventId)),
+          Stream.takeUntil((record) => record?.decision !== undefined),
+          Stream.runDrain
+        )
+      }).pipe(Effect.scoped)
+
+    const find = (eventId: string) =>
+      Effect.flatMap(gateway.find(eventId), (record) =>
+        record === undefined
+          ? new GatewayError({ reason: "not-found", message: `there is no event "${eventId}"` })
+          : Effect.succeed(record)
+      )
+    const settled = (eventId: string) =>
+      Effect.gen(function* () {
+        yield* decided(eventId)
+        const record = yield* find(eventId)
+        return record.decision === "execute" || record.decision === "skip"
+          ? answerOf(yield* gateway.outcome(eventId), options)
+          : held(record)
+      })
+    const closed = (eventId: string) => Effect.zipRight(Deferred.await(closing), Effect.map(find(eventId), held))
+
+    return {
+      say: (principal, contentType, body) =>
+        Effect.gen(function* () {
+          const { chatId, text } = yield* read(contentType, body)
+          const { eventId } = yield* gateway.submit({
+            source: "channel",
+            payload: { text },
+            metadata: { channel: "http", chatId, type: "message" },
+            sender: principal,
+            sessionKey: sessionKeyOf(principal, chatId)
+          })
+          return yield* Effect.raceFirst(settled(eventId), closed(eventId))
+        }).pipe(orProblem),
+      close: Effect.asVoid(Deferred.succeed(closing, undefined))
+    }
+  })

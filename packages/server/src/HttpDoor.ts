@@ -1,0 +1,155 @@
+import { GatewayService, Store, WebhookRouter } from "@postilion/gateway"
+import * as Problem from "@postilion/gateway/domain/Problem"
+import { Clock, Effect, Either, Fiber, Layer } from "effect"
+import * as Authorization from "./Authorization.ts"
+import * as ChatDoor from "./ChatDoor.ts"
+import { json, orProblem } from "./HttpAnswers.ts"
+import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+
+export interface HttpDoorOptions extends ChatDoor.ChatDoorOptions {
+  readonly tokens: Authorization.Tokens
+  /** Milliseconds that runs under way get to finish when the door closes. */
+  readonly drainDeadlineMs: number
+}
+
+/** A request that was let in: who asks, and what the path's pattern caught. */
+interface Asked {
+  readonly principal: string
+  readonly head: HttpHead
+  readonly parts: ReadonlyArray<string>
+}
+
+interface Route {
+  readonly method: "GET" | "POST"
+  readonly path: RegExp
+  readonly answering: (asked: Asked) => Answering
+}
+
+const WEBHOOKS = "/webhooks"
+
+/** Milliseconds an answer gets to leave, also where the deadline has passed. */
+const FLUSH = 1_000
+
+const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
+
+const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
+  Effect.gen(function* () {
+    const listener = yield* HttpListener
+    const gateway = yield* GatewayService
+    const store = yield* Store
+    const webhooks = yield* WebhookRouter
+    const chat = yield* ChatDoor.make(options)
+    const authorize = Authorization.make(tokens)
+    let draining = false
+
+    const readiness = Effect.suspend(() =>
+      draining
+        ? Effect.succeed(unready("the gateway is stopping"))
+        : store.find("switches", { limit: 1 }).pipe(
+            Effect.as(json(200, { status: "ready" })),
+            Effect.catchAll((error) =>
+              Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
+            )
+          )
+    )
+    const answerApproval = (verb: "approve" | "deny", { parts, principal }: Asked) => {
+      const [id = ""] = parts
+      const state = verb === "approve" ? "approved" : "denied"
+      return orProblem(Effect.as(gateway[verb](id, principal), json(200, { id, state, by: principal })))
+    }
+    const routes: ReadonlyArray<Route> = [
+      {
+        method: "GET",
+        path: /^\/status$/,
+        answering: () => Effect.map(gateway.status(), (status) => json(200, status))
+      },
+      {
+        method: "GET",
+        path: /^\/events\/([^/]+)$/,
+        answering: ({ parts: [id = ""] }) =>
+          orProblem(
+            Effect.map(gateway.find(id), (record) =>
+              record === undefined ? Problem.problem(404, `there is no event "${id}"`) : json(200, record)
+            )
+          )
+      },
+      {
+        method: "GET",
+        path: /^\/approvals$/,
+        answering: () => orProblem(Effect.map(gateway.approvals, (approvals) => json(200, { approvals })))
+      },
+      {
+        method: "POST",
+        path: /^\/approvals\/([^/]+)\/approve$/,
+        answering: (asked) => answerApproval("approve", asked)
+      },
+      { method: "POST", path: /^\/approvals\/([^/]+)\/deny$/, answering: (asked) => answerApproval("deny", asked) },
+      {
+        method: "POST",
+        path: /^\/chat$/,
+        answering:
+          ({ head, principal }) =>
+          (body) =>
+            chat.say(principal, head.headers["content-type"], body)
+      }
+    ]
+
+    const answering = (head: HttpHead): Answering => {
+      const { headers, method, path } = head
+      if (path.startsWith(`${WEBHOOKS}/`)) {
+        return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
+      }
+      const asked = method === "HEAD" ? "GET" : method
+      if (path === "/readyz" && asked === "GET") return readiness
+      // A GET of /healthz does not get here: the listener answers it, with or without a gateway.
+      if (path === "/readyz" || path === "/healthz") {
+        return Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
+      }
+      for (const route of routes) {
+        const match = route.path.exec(path)
+        if (match === null) continue
+        if (asked !== route.method) {
+          return Effect.succeed(Problem.methodNotAllowed(method, route.method === "GET" ? "GET, HEAD" : "POST"))
+        }
+        const principal = authorize(headers.authorization)
+        return Either.isLeft(principal)
+          ? Effect.succeed(principal.left)
+          : route.answering({ principal: principal.right, head, parts: match.slice(1) })
+      }
+      return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
+    }
+
+    yield* listener.serve(answering)
+    const close = Effect.gen(function* () {
+      draining = true
+      const began = yield* Clock.currentTimeMillis
+      const drained = yield* gateway.drain(drainDeadlineMs)
+      if (!drained.finished) {
+        yield* Effect.logWarning(
+          `drainDeadlineMs (${drainDeadlineMs}) has passed; the next start tries again what still ran: ${drained.running}`
+        )
+      }
+      yield* chat.close
+      const left = began + drainDeadlineMs - (yield* Clock.currentTimeMillis)
+      yield* listener.settle(Math.max(left, FLUSH))
+    })
+    // Before anything behind the door closes. In a fiber of its own: a finalizer cannot be interrupted, not by its timeouts either.
+    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(Effect.interruptible(close)), Fiber.join))
+  })
+
+/**
+ * The gateway over HTTP.
+ *
+ * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
+ *   use to send something here, else 503.
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`,
+ *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `POST /chat` (see `ChatDoor`).
+ *
+ * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
+ * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.
+ * A person's answer to an approval is still taken: it is kept, and acted upon by the next start.
+ */
+export const layer = (
+  options: HttpDoorOptions
+): Layer.Layer<never, never, HttpListener | GatewayService | Store | WebhookRouter> =>
+  Layer.scopedDiscard(make(options))

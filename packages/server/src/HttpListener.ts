@@ -1,0 +1,207 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { ChannelConnectionError } from "@postilion/gateway"
+import * as Problem from "@postilion/gateway/domain/Problem"
+import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope } from "effect"
+import { readBody } from "./HttpBody.ts"
+
+export interface HttpListenerOptions {
+  /** The address to listen at. */
+  readonly host: string
+  /** `0`: any that is free. */
+  readonly port: number
+  /** Bytes a request's body may have; more is answered 413. */
+  readonly maxBodyBytes: number
+  /** Milliseconds a request's body may take to arrive; longer is answered 408. */
+  readonly bodyTimeoutMs: number
+}
+
+/** A request without its body. */
+export interface HttpHead {
+  readonly method: string
+  /** As it was sent, without the query; nothing is decoded. */
+  readonly path: string
+  /** By lower-case name. */
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** What a request is answered, known from its head: at once, or once its body has arrived. */
+export type Answering = Effect.Effect<Problem.HttpAnswer> | ((body: Uint8Array) => Effect.Effect<Problem.HttpAnswer>)
+
+export type Handler = (head: HttpHead) => Answering
+
+export interface HttpListenerShape {
+  readonly address: HttpAddressShape
+  /** Hands every request but `/healthz` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
+  readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
+  /** Waits until the requests that are under way now have been answered; those that take longer are cut off. */
+  readonly settle: (deadlineMillis: number) => Effect.Effect<void>
+}
+
+/** The socket: one `node:http` server, open before the gateway is and until after it has closed. */
+export class HttpListener extends Context.Tag("@postilion/server/HttpListener")<HttpListener, HttpListenerShape>() {}
+
+export interface HttpAddressShape {
+  readonly host: string
+  /** The actual one, also where `0` was asked for. */
+  readonly port: number
+  /** Without a slash at the end. */
+  readonly url: string
+}
+
+/** Where the HTTP door is. */
+export class HttpAddress extends Context.Tag("@postilion/server/HttpAddress")<HttpAddress, HttpAddressShape>() {}
+
+const alive: Problem.HttpAnswer = {
+  status: 200,
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ status: "ok" })
+}
+
+const closed = Problem.problem(503, "the gateway is starting or stopping; try again in a few seconds", {
+  headers: { "retry-after": "5" }
+})
+
+const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+
+const REMEDIES = new Map([
+  ["EADDRINUSE", "the port is in use; stop what uses it, or set another `port` (0: any that is free)"],
+  ["EACCES", "this user may not use the port; set one above 1023"],
+  ["EADDRNOTAVAIL", "this machine does not have the address; set `host` to one it has, such as 127.0.0.1"],
+  ["ENOTFOUND", "there is no such host; set `host` to an address of this machine, such as 127.0.0.1"]
+])
+
+const listen = (server: Server, { host, port }: HttpListenerOptions) =>
+  Effect.async<HttpAddressShape, ChannelConnectionError>((resume) => {
+    const onError = (cause: NodeJS.ErrnoException) => {
+      const why = REMEDIES.get(cause.code ?? "") ?? cause.message
+      resume(
+        new ChannelConnectionError({
+          channel: "http",
+          message: `cannot listen at ${urlOf(host, port)}: ${why}`,
+          cause
+        })
+      )
+    }
+    server.once("error", onError)
+    server.listen(port, host, () => {
+      server.off("error", onError)
+      const bound = server.address()
+      const actual = typeof bound === "object" && bound !== null ? bound.port : port
+      resume(Effect.succeed({ host, port: actual, url: urlOf(host, actual) }))
+    })
+  })
+
+const headOf = (request: IncomingMessage): HttpHead => {
+  const url = request.url ?? "/"
+  const query = url.indexOf("?")
+  const headers: Record<string, string> = {}
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (value !== undefined) headers[name] = typeof value === "string" ? value : value.join(", ")
+  }
+  return { method: request.method ?? "GET", path: query === -1 ? url : url.slice(0, query), headers }
+}
+
+const make = (options: HttpListenerOptions) =>
+  Effect.gen(function* () {
+    const runtime = yield* Effect.runtime<never>()
+    const run = Runtime.runCallback(runtime)
+    const log = Runtime.runFork(runtime)
+    const open = new Set<ServerResponse>()
+    let handler: Handler | undefined
+
+    const send = (response: ServerResponse, { body, headers, status }: Problem.HttpAnswer): void => {
+      // Kept alive, a connection would be cut off in the middle of its next request.
+      if (handler === undefined) response.shouldKeepAlive = false
+      response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+      response.end(body)
+    }
+    const answer = (response: ServerResponse, effect: Effect.Effect<Problem.HttpAnswer>): void => {
+      const cancel = run(effect, {
+        onExit: (exit) => {
+          if (Exit.isSuccess(exit)) send(response, exit.value)
+          else if (!Cause.isInterruptedOnly(exit.cause)) {
+            log(Effect.logError("answering an HTTP request failed", exit.cause))
+            send(response, Problem.internalError)
+          }
+        }
+      })
+      response.once("close", () => {
+        if (!response.writableFinished) cancel()
+      })
+    }
+
+    // Plain code: this is the door's hot path. An Effect is run once per request, by `answer`.
+    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+      open.add(response)
+      response.once("close", () => open.delete(response))
+      const head = headOf(request)
+      if (head.path === "/healthz" && (head.method === "GET" || head.method === "HEAD")) {
+        send(response, alive)
+        return
+      }
+      const answering = handler?.(head)
+      if (answering === undefined) send(response, closed)
+      else if (typeof answering !== "function") answer(response, answering)
+      else {
+        readBody(request, options, (body) => {
+          if (body instanceof Uint8Array) {
+            answer(
+              response,
+              Effect.suspend(() => answering(body))
+            )
+          } else send(response, body)
+        })
+      }
+    }
+
+    const server = yield* Effect.acquireRelease(
+      Effect.sync(() => createServer(onRequest)),
+      (server) =>
+        Effect.async<void>((resume) => {
+          server.close(() => resume(Effect.void))
+          server.closeAllConnections()
+        })
+    )
+    const address = yield* listen(server, options)
+    server.on("error", (cause) => void log(Effect.logError("the HTTP server failed to take a connection", cause)))
+
+    return HttpListener.of({
+      address,
+      serve: (served) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            handler = served
+          }),
+          () =>
+            Effect.sync(() => {
+              handler = undefined
+            })
+        ),
+      settle: (deadlineMillis) =>
+        Effect.suspend(() => {
+          const underWay = [...open]
+          return Effect.forEach(
+            underWay,
+            (response) => Effect.async<void>((resume) => void response.once("close", () => resume(Effect.void))),
+            { concurrency: "unbounded", discard: true }
+          ).pipe(
+            Effect.timeoutOption(deadlineMillis),
+            Effect.zipRight(
+              Effect.sync(() => {
+                for (const response of underWay) response.destroy()
+              })
+            )
+          )
+        })
+    })
+  })
+
+/**
+ * Listens. Fails with a `ChannelConnectionError` (channel `http`) when the address cannot be had. `/healthz` is answered 200 as
+ * long as the process lives.
+ */
+export const layer = (options: HttpListenerOptions): Layer.Layer<HttpListener | HttpAddress, ChannelConnectionError> =>
+  Layer.effect(
+    HttpAddress,
+    Effect.map(HttpListener, ({ address }) => address)
+  ).pipe(Layer.provideMerge(Layer.scoped(HttpListener, make(options))))

@@ -1,0 +1,49 @@
+import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
+import { Effect, Layer } from "effect"
+import * as HttpDoor from "./HttpDoor.ts"
+import * as HttpListener from "./HttpListener.ts"
+import { decodeConfig, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as SqliteStorage from "./SqliteStorage.ts"
+
+const compose = (
+  { bodyTimeoutMs, drainDeadlineMs, host, maxBodyBytes, port, storage, tokens, ...gateway }: PostilionConfig,
+  options: Gateway.GatewayOptions
+) => {
+  const { replyToUnknown } = gateway.accessControl
+  // From the socket outwards: what is built first is closed last.
+  return HttpDoor.layer({ tokens, drainDeadlineMs, replyToUnknown }).pipe(
+    Layer.provideMerge(Gateway.layer(gateway, options)),
+    Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs }))
+  )
+}
+
+/**
+ * The whole of Postilion in one process: the gateway, its records in a SQLite file, its HTTP door. Needs an `AgentRunner`; any
+ * subsystem that the surroundings provide is used in place of the built-in one.
+ *
+ * ```ts
+ * program.pipe(
+ *   Effect.provide(Postilion.layer({ storage: "./ops.sqlite", policies: { maxActionsPerHour: 20 } })),
+ *   Effect.provide(OfflineRunner.layer()),
+ *   NodeRuntime.runMain
+ * )
+ * ```
+ *
+ * Fails with a `GatewayConfigError` when the configuration is wrong or the storage cannot be used, with a
+ * `ChannelConnectionError` when the address cannot be listened at.
+ *
+ * Closing its scope, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, stops it gracefully: see `HttpDoor.layer`. The
+ * process then exits with status 0; a second signal ends it at once.
+ */
+export const layer = (
+  config: PostilionConfigInput = {},
+  options: Gateway.GatewayOptions = {}
+): Layer.Layer<
+  Gateway.Services | Store | HttpListener.HttpAddress,
+  Gateway.StartError | ChannelConnectionError,
+  AgentRunner
+> => Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
+
+/** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */
+export const layerTest = Gateway.layerTest

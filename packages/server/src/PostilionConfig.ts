@@ -1,0 +1,63 @@
+import type { GatewayConfigError } from "@postilion/gateway"
+import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
+import { Effect, Redacted, Schema } from "effect"
+
+const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: () => value })
+
+/** Longer timers fire at once. */
+const LONGEST_TIMER = 2 ** 31 - 1
+/** A body is held in memory, and becomes one string: that has its limit in the engine. */
+const LONGEST_BODY = 2 ** 28
+
+const Between = (least: number, most: number) =>
+  Schema.Number.pipe(
+    Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
+    Schema.between(least, most, { message: ({ actual }) => `must be from ${least} to ${most}, got ${actual}` })
+  )
+
+/** What RFC 6750 lets a bearer token have; anything else could never arrive. */
+const isToken = (text: string): boolean => /^[\w.~+/-]+=*$/.test(text)
+
+const Token = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String)).pipe(
+  Schema.filter(
+    (token) => isToken(Redacted.value(token)) || "a token has one or more letters, digits or -._~+/ and no spaces"
+  )
+)
+
+const Tokens = Schema.Record({ key: Schema.String, value: Token }).pipe(
+  Schema.filter((tokens) => {
+    const names = Object.keys(tokens)
+    if (names.includes("")) return "a token's principal needs a name"
+    const distinct = new Set(Object.values(tokens).map(Redacted.value))
+    return distinct.size === names.length || `two of ${names.join(", ")} have the same token; give each its own`
+  })
+)
+
+/** What a server is configured with: all of the gateway's keys, and its own. Every key has a default. */
+export const PostilionConfig = Schema.Struct({
+  ...GatewayConfig.fields,
+  /** The SQLite file the records are in, or `:memory:`. Default: `./postilion.sqlite`. */
+  storage: withDefault(Schema.NonEmptyString, "./postilion.sqlite"),
+  /** The address the HTTP door listens at. Default: `127.0.0.1`, which other machines cannot reach. */
+  host: withDefault(Schema.NonEmptyString, "127.0.0.1"),
+  /** `0`: any that is free; `HttpAddress` says which. Default: 8765. */
+  port: withDefault(Between(0, 65_535), 8765),
+  /**
+   * Bearer tokens by the name of who holds them. That name is the sender of what they say and the author of what they approve.
+   * Default: none; then only webhooks and the health checks are answered.
+   */
+  tokens: withDefault(Tokens, {}),
+  /** Bytes an HTTP request's body may have; more is answered 413. Default: 1,048,576. */
+  maxBodyBytes: withDefault(Between(1, LONGEST_BODY), 1_048_576),
+  /** Milliseconds an HTTP request's body may take to arrive; longer is answered 408. Default: 10,000. */
+  bodyTimeoutMs: withDefault(Between(1, LONGEST_TIMER), 10_000),
+  /** Milliseconds that runs under way get to finish when the server stops; the rest is retried at the next start. Default: 30,000. */
+  drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000)
+})
+export type PostilionConfig = typeof PostilionConfig.Type
+export type PostilionConfigInput = typeof PostilionConfig.Encoded
+
+/** Checks a configuration and fills in its defaults. An unknown key is an error. */
+export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
+  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(Effect.mapError(configError))

@@ -1,0 +1,7 @@
+export * as ChatDoor from "./ChatDoor.ts"
+export * as HttpDoor from "./HttpDoor.ts"
+export * as HttpListener from "./HttpListener.ts"
+export { HttpAddress, type HttpAddressShape } from "./HttpListener.ts"
+export * as Postilion from "./Postilion.ts"
+export { PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+export * as SqliteStorage from "./SqliteStorage.ts"

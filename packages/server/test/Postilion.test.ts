@@ -1,0 +1,131 @@
+import { existsSync } from "node:fs"
+import { join } from "node:path"
+import { describe, expect, it } from "@effect/vitest"
+import { EventBus, GatewayService } from "@postilion/gateway"
+import { GatewayConfig } from "@postilion/gateway/domain/Config"
+import * as EventBusModule from "@postilion/gateway/records/EventBus"
+import { HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
+import { Effect, Layer } from "effect"
+import { ADA, as, deliver, eventually, rawConnection, request, runsIn, say, server, tempDir } from "./Support.ts"
+
+const failure = (config: Record<string, unknown>) =>
+  Effect.map(Effect.flip(Effect.scoped(Layer.build(server(config)))), ({ message }) => message)
+
+type OwnKey = Exclude<keyof typeof PostilionConfig.fields, keyof typeof GatewayConfig.fields>
+
+/** One test a key, so that no key is decoded and never read. */
+const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
+  storage: Effect.gen(function* () {
+    const storage = join(yield* tempDir, "elsewhere.sqlite")
+    yield* Effect.provide(Effect.void, server({ storage }))
+    expect(existsSync(storage)).toBe(true)
+  }).pipe(Effect.scoped),
+  host: Effect.gen(function* () {
+    expect(yield* HttpAddress).toMatchObject({
+      host: "localhost",
+      url: expect.stringMatching(/^http:\/\/localhost:\d+$/)
+    })
+    expect((yield* request("/healthz")).status).toBe(200)
+  }).pipe(Effect.provide(server({ host: "localhost" }))),
+  port: Effect.gen(function* () {
+    const { port } = yield* HttpAddress
+    expect(yield* failure({ port })).toContain(`:${port}: the port is in use`)
+  }).pipe(Effect.provide(server())),
+  tokens: Effect.gen(function* () {
+    expect((yield* request("/status", as("s3cr3t"))).status).toBe(200)
+    expect((yield* request("/status", as(ADA))).status).toBe(401)
+  }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t" } }))),
+  maxBodyBytes: Effect.gen(function* () {
+    expect((yield* deliver("push", "d1", { body: "x".repeat(11) })).status).toBe(413)
+    expect((yield* deliver("push", "d2", { body: "x".repeat(10) })).status).toBe(400)
+  }).pipe(Effect.provide(server({ maxBodyBytes: 10 }))),
+  bodyTimeoutMs: Effect.gen(function* () {
+    const raw = yield* rawConnection
+    raw.socket.write("POST /webhooks/github HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n")
+    expect(yield* raw.ended).toContain("longer than 20 ms")
+  }).pipe(Effect.scoped, Effect.provide(server({ bodyTimeoutMs: 20 }))),
+  drainDeadlineMs: Effect.gen(function* () {
+    const storage = join(yield* tempDir, "ops.sqlite")
+    yield* Effect.gen(function* () {
+      yield* deliver("deployment", "d1")
+      const gateway = yield* GatewayService
+      yield* eventually(gateway.status(), ({ pending }) => pending.running === 1)
+    }).pipe(Effect.provide(server({ storage, drainDeadlineMs: 10 }, () => Effect.never)))
+    expect(yield* runsIn(storage)).toMatchObject([{ state: "running" }])
+  }).pipe(Effect.scoped)
+}
+
+describe("Postilion.layer", () => {
+  it.scoped("gives a gateway, a door to it, and their address", () =>
+    Effect.gen(function* () {
+      const gateway = yield* GatewayService
+      const { host, port, url } = yield* HttpAddress
+      expect(url).toBe(`http://${host}:${port}`)
+      expect(port).toBeGreaterThan(0)
+      const { eventId } = yield* gateway.submit({ source: "state-change", payload: { disk: "91%" }, priority: "high" })
+      const outcome = yield* gateway.outcome(eventId)
+      expect(yield* request(`/events/${eventId}`, as(ADA))).toMatchObject({
+        body: { run: { text: outcome.run?.text } }
+      })
+    }).pipe(Effect.provide(server()))
+  )
+
+  it.scoped("takes a subsystem that the surroundings give in place of its own", () =>
+    Effect.gen(function* () {
+      const published: Array<string> = []
+      const mine = Layer.effect(
+        EventBus,
+        Effect.map(EventBusModule.make, (bus) => ({
+          ...bus,
+          unsafePublish: (event) => {
+            published.push(event._tag)
+            bus.unsafePublish(event)
+          }
+        }))
+      )
+      yield* Effect.gen(function* () {
+        expect((yield* say({ text: "hello" })).status).toBe(200)
+      }).pipe(Effect.provide(server().pipe(Layer.provide(mine))))
+      expect(published).toContain("PolicyDecisionMade")
+    })
+  )
+
+  it.scoped("layerTest is the gateway in memory, without a door", () =>
+    Effect.gen(function* () {
+      const gateway = yield* GatewayService
+      expect(yield* gateway.run({ source: "state-change", payload: "now" })).toMatchObject({ text: "done: now" })
+    }).pipe(Effect.provide(Postilion.layerTest()))
+  )
+
+  it.scoped("says what is wrong with a configuration, and where", () =>
+    Effect.gen(function* () {
+      expect(yield* failure({ prot: 80 })).toMatch(/^configuration: prot: /)
+      expect(yield* failure({ port: 65_536 })).toBe("configuration: port: must be from 0 to 65535, got 65536")
+      expect(yield* failure({ port: 80.5 })).toBe("configuration: port: must be a whole number, got 80.5")
+      expect(yield* failure({ storage: "" })).toMatch(/^configuration: storage: /)
+      expect(yield* failure({ host: "" })).toMatch(/^configuration: host: /)
+      expect(yield* failure({ maxBodyBytes: 0 })).toMatch(/^configuration: maxBodyBytes: must be from 1 to/)
+      expect(yield* failure({ bodyTimeoutMs: 2 ** 31 })).toMatch(/^configuration: bodyTimeoutMs: must be from 1 to/)
+      expect(yield* failure({ drainDeadlineMs: -1 })).toMatch(/^configuration: drainDeadlineMs: must be from 0 to/)
+      expect(yield* failure({ tokens: { ada: "" } })).toMatch(/^configuration: tokens\.ada: a token has/)
+      expect(yield* failure({ tokens: { ada: "x", bob: "x" } })).toBe(
+        "configuration: tokens: two of ada, bob have the same token; give each its own"
+      )
+      expect(yield* failure({ policies: { maxActionsPerHour: -1 } })).toMatch(
+        /^configuration: policies\.maxActionsPerHour: /
+      )
+      expect(yield* failure({ webhooks: [{ path: "/x", adapter: "github" }] })).toMatch(
+        /webhooks\[0\]\.secret: missing/
+      )
+      expect(yield* failure({ webhooks: [{ path: "/x", adapter: "none", secret: "s" }] })).toMatch(/no adapter "none"/)
+    })
+  )
+})
+
+describe("N33: every key has an effect", () => {
+  it("and this is all of them", () => {
+    const own = Object.keys(PostilionConfig.fields).filter((key) => !Object.hasOwn(GatewayConfig.fields, key))
+    expect(Object.keys(effects).sort()).toEqual(own.sort())
+  })
+  for (const [key, effect] of Object.entries(effects)) it.live(key, () => effect)
+})

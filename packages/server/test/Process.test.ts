@@ -1,0 +1,169 @@
+import { type ChildProcess, spawn } from "node:child_process"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { describe, expect, it } from "@effect/vitest"
+import type { PostilionConfigInput } from "@postilion/server"
+import { Effect } from "effect"
+import { delivery, eventually, requestAt, runsIn, SECRET, tempDir } from "./Support.ts"
+
+interface Child {
+  readonly process: ChildProcess
+  /** The first message with this key. */
+  readonly told: (key: string) => Effect.Effect<Record<string, unknown>>
+  readonly finishRun: Effect.Effect<void>
+  /** The exit code, or the signal that ended it, and what it printed. */
+  readonly exit: Effect.Effect<{
+    readonly code: number | null
+    readonly signal: string | null
+    readonly output: string
+  }>
+}
+
+const start = (config: PostilionConfigInput) =>
+  Effect.acquireRelease(
+    Effect.sync((): Child => {
+      const full: PostilionConfigInput = {
+        port: 0,
+        webhooks: [{ path: "/github", adapter: "github", secret: SECRET }],
+        ...config
+      }
+      const child = spawn(
+        process.execPath,
+        [
+          "--conditions=@postilion/source",
+          "--import",
+          "tsx",
+          fileURLToPath(new URL("./Child.ts", import.meta.url)),
+          JSON.stringify(full)
+        ],
+        { stdio: ["ignore", "pipe", "pipe", "ipc"] }
+      )
+      const messages: Array<Record<string, unknown>> = []
+      let output = ""
+      child.on("message", (message: Record<string, unknown>) => void messages.push(message))
+      child.stdout?.on("data", (chunk) => {
+        output += chunk
+      })
+      child.stderr?.on("data", (chunk) => {
+        output += chunk
+      })
+      const exited = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
+        child.once("close", (code, signal) => resolve({ code, signal }))
+      })
+      const failed = Effect.flatMap(
+        Effect.promise(() => exited),
+        () => Effect.dieMessage(`the child ended: ${output}`)
+      )
+      return {
+        process: child,
+        told: (key) =>
+          eventually(
+            Effect.sync(() => messages.find((message) => key in message)),
+            (message) => message !== undefined
+          ).pipe(
+            Effect.map((message) => message ?? {}),
+            Effect.raceFirst(failed)
+          ),
+        finishRun: Effect.sync(() => void child.send("finish")),
+        exit: Effect.map(
+          Effect.promise(() => exited),
+          (ended) => ({ ...ended, output })
+        )
+      }
+    }),
+    ({ process }) => Effect.sync(() => void process.kill("SIGKILL"))
+  )
+
+const urlOf = (child: Child) => Effect.map(child.told("url"), ({ url }) => String(url))
+
+describe("a server in its own process", { timeout: 60_000 }, () => {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    it.scopedLive(`${signal}: new work is refused, what runs finishes, the exit status is 0`, () =>
+      Effect.gen(function* () {
+        const storage = join(yield* tempDir, "ops.sqlite")
+        const child = yield* start({ storage })
+        const url = yield* urlOf(child)
+        const answer = yield* requestAt(url, "/webhooks/github", delivery("deployment", "d1"))
+        expect(answer.status).toBe(202)
+        yield* child.told("running")
+        expect((yield* requestAt(url, "/readyz")).status).toBe(200)
+
+        child.process.kill(signal)
+        const unready = yield* eventually(requestAt(url, "/readyz"), ({ status }) => status === 503)
+        expect(unready.headers.get("retry-after")).toBe("5")
+        expect((yield* requestAt(url, "/healthz")).status).toBe(200)
+        const refused = yield* eventually(
+          requestAt(url, "/webhooks/github", delivery("deployment", "d2")),
+          ({ status }) => status === 503
+        )
+        expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0)
+        expect(refused.body).toMatchObject({ reason: "draining" })
+        expect(
+          (yield* requestAt(
+            url,
+            "/webhooks/github",
+            delivery("push", "d3", { headers: { "x-hub-signature-256": "" } })
+          )).status
+        ).toBe(401)
+
+        yield* child.finishRun
+        expect(yield* child.exit).toMatchObject({ code: 0, signal: null })
+        expect(yield* runsIn(storage)).toMatchObject([
+          { event_id: answer.body.eventId, state: "completed", attempt: 1 }
+        ])
+      })
+    )
+  }
+
+  it.scopedLive("past the deadline it ends all the same, and the next start tries the run again", () =>
+    Effect.gen(function* () {
+      const storage = join(yield* tempDir, "ops.sqlite")
+      const first = yield* start({ storage, drainDeadlineMs: 50 })
+      yield* requestAt(yield* urlOf(first), "/webhooks/github", delivery("deployment", "d1"))
+      const { running } = yield* first.told("running")
+      first.process.kill("SIGTERM")
+      const ended = yield* first.exit
+      expect(ended).toMatchObject({ code: 0, signal: null })
+      expect(ended.output).toContain("drainDeadlineMs (50) has passed; the next start tries again what still ran: 1")
+
+      const second = yield* start({ storage })
+      expect(yield* second.told("running")).toEqual({ running, attempt: 2 })
+      yield* second.finishRun
+      second.process.kill("SIGTERM")
+      expect(yield* second.exit).toMatchObject({ code: 0 })
+      expect(yield* runsIn(storage)).toMatchObject([{ id: running, state: "completed", attempt: 2 }])
+    })
+  )
+
+  it.scopedLive("a second signal ends it at once", () =>
+    Effect.gen(function* () {
+      const storage = join(yield* tempDir, "ops.sqlite")
+      const child = yield* start({ storage })
+      const url = yield* urlOf(child)
+      yield* requestAt(url, "/webhooks/github", delivery("deployment", "d1"))
+      yield* child.told("running")
+      child.process.kill("SIGTERM")
+      yield* eventually(requestAt(url, "/readyz"), ({ status }) => status === 503)
+      child.process.kill("SIGTERM")
+      expect(yield* child.exit).toMatchObject({ signal: "SIGTERM" })
+    })
+  )
+
+  it.scopedLive("N12: a second process on the same file is refused, naming the first; after kill -9 it is let in", () =>
+    Effect.gen(function* () {
+      const storage = join(yield* tempDir, "ops.sqlite")
+      const first = yield* start({ storage })
+      yield* requestAt(yield* urlOf(first), "/webhooks/github", delivery("deployment", "d1"))
+      const { running } = yield* first.told("running")
+      const second = yield* start({ storage })
+      const refused = yield* second.exit
+      expect(refused.code).toBe(1)
+      expect(refused.output).toContain(`"${storage}" is in use by the process with pid ${first.process.pid}`)
+
+      first.process.kill("SIGKILL")
+      yield* first.exit
+      const third = yield* start({ storage })
+      expect(yield* third.told("running")).toEqual({ running, attempt: 2 })
+    })
+  )
+})
