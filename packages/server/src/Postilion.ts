@@ -1,3 +1,4 @@
+import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
 import { Effect, Layer } from "effect"
 import * as HttpDoor from "./HttpDoor.ts"
@@ -40,7 +41,7 @@ export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
 ): Layer.Layer<
-  Gateway.Services | Store | HttpListener.HttpAddress,
+  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
 > => Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
