@@ -17,6 +17,15 @@ const Count = Schema.Number.pipe(
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
 
+/** One of a few words. What it must be is said whole, where a union would name its first member only. */
+const OneOf = <const L extends readonly [string, ...ReadonlyArray<string>]>(...words: L) =>
+  Schema.Literal(...words).annotations({
+    message: ({ actual }) => ({
+      message: `must be one of ${words.map((word) => `"${word}"`).join(", ")}, got ${JSON.stringify(actual)}`,
+      override: true
+    })
+  })
+
 const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String))
 
 /** An IANA zone name such as `Europe/Berlin`. */
@@ -39,7 +48,7 @@ export const parseWallTime = (text: string): number | undefined => {
   return minutes <= 1440 && Number(match[2]) < 60 ? minutes : undefined
 }
 
-export const HeartbeatPolicy = Schema.Literal("always", "adaptive", "conservative")
+export const HeartbeatPolicy = OneOf("always", "adaptive", "conservative")
 export type HeartbeatPolicy = typeof HeartbeatPolicy.Type
 
 /** `from` inclusive, `to` exclusive; a `to` before `from` runs past midnight. */
@@ -47,10 +56,13 @@ const HoursConfig = Schema.Struct({
   from: WallTime,
   to: WallTime,
   /** Default: Monday to Friday. */
-  days: withDefault(
-    Schema.Array(Schema.Literal("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")),
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]
-  )
+  days: withDefault(Schema.Array(OneOf("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")), [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday"
+  ])
 })
 export type HoursConfig = typeof HoursConfig.Type
 
@@ -84,7 +96,7 @@ export const CronConfig = Schema.Struct({
   schedule: Schema.String,
   instruction: Schema.String,
   agentId: Schema.optional(Schema.String),
-  priority: withDefault(EventPriority, "normal"),
+  priority: withDefault(OneOf(...EventPriority.literals), "normal"),
   /** Default: the gateway's `timezone`. */
   timezone: Schema.optional(Timezone),
   enabled: withDefault(Schema.Boolean, true)
@@ -108,7 +120,7 @@ export const WebhookConfig = Schema.Struct({
   /** `generic` only: the header with the signature. Default: `x-signature`. */
   signatureHeader: withDefault(Schema.String, "x-signature"),
   /** `generic` only: the HMAC's hash. Default: `sha256`. */
-  algorithm: withDefault(Schema.Literal("sha256", "sha384", "sha512"), "sha256"),
+  algorithm: withDefault(OneOf("sha256", "sha384", "sha512"), "sha256"),
   /** `generic` only: the header with the delivery id, for deduplication. Default: `x-delivery-id`. */
   idHeader: withDefault(Schema.String, "x-delivery-id"),
   /**
@@ -125,22 +137,28 @@ export type WebhookConfig = typeof WebhookConfig.Type
 
 export const AccessControlConfig = Schema.Struct({
   /** Who may send messages. Default: `allowlist`. */
-  accessPolicy: withDefault(Schema.Literal("allowlist", "blocklist", "open"), "allowlist"),
+  accessPolicy: withDefault(OneOf("allowlist", "blocklist", "open"), "allowlist"),
   /** `*` allows everyone the transport can name. Default: nobody. */
   allowedSenders: withDefault(Schema.Array(Schema.String), []),
   blockedSenders: withDefault(Schema.Array(Schema.String), []),
   /** Default: `skip`. */
-  unknownSenderAction: withDefault(Schema.Literal("skip", "escalate"), "skip"),
+  unknownSenderAction: withDefault(OneOf("skip", "escalate"), "skip"),
   /** What a sender without access is answered. Default: nothing. */
   replyToUnknown: Schema.optional(Schema.String),
   /** `chat` keeps history per session; `task` handles each message alone. Default: `chat`. */
-  mode: withDefault(Schema.Literal("chat", "task"), "chat"),
+  mode: withDefault(OneOf("chat", "task"), "chat"),
   /** Days without a message after which a session is pruned. Default: 30. */
   sessionTtlDays: withDefault(Positive, 30)
 })
 export type AccessControlConfig = typeof AccessControlConfig.Type
 
-const Limit = <A extends number>(schema: Schema.Schema<A, number>) => Schema.Union(schema, Schema.Literal("unlimited"))
+const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
+  Schema.Union(schema, Schema.Literal("unlimited")).annotations({
+    message: ({ actual }) => ({
+      message: `must be a number or "unlimited", got ${JSON.stringify(actual)}`,
+      override: typeof actual !== "number"
+    })
+  })
 
 export const PolicyConfig = Schema.Struct({
   /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
