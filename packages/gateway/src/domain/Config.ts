@@ -244,11 +244,9 @@ export const configError = (error: ParseResult.ParseError): GatewayConfigError =
   const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
   const issue = issues.reduce((best, next) => (next.path.length > best.path.length ? next : best))
   const path = showPath(issue.path)
-  return new GatewayConfigError({
-    path,
-    message: `configuration: ${path === "" ? "" : `${path}: `}${issue.message}`,
-    cause: error
-  })
+  // What was given instead may hold secrets: of lists and structures it is not said, and the cause, which says it, is left out.
+  const message = issue.message.replace(/, actual [[{][^]*$/, "")
+  return new GatewayConfigError({ path, message: `configuration: ${path === "" ? "" : `${path}: `}${message}` })
 }
 
 const invalid = (path: string, message: string) =>

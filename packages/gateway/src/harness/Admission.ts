@@ -11,17 +11,18 @@ import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
 import { typeOf } from "../records/EventCodec.ts"
-import * as Evidence from "../records/Evidence.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
-import { type Dispatch, Dispatcher } from "../runs/Dispatcher.ts"
+import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
-import { describeMerged, describeTask, summaryLine } from "./Describe.ts"
+import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
-import { type Hold, Holds, load as loadHolds } from "./Holds.ts"
+import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
+import { StateView } from "./StateView.ts"
+import { type Case, make as makeVerdict } from "./Verdict.ts"
 
 /** What whoever hands in an event gets once it is committed. */
 export interface Receipt {
@@ -54,44 +55,8 @@ export interface AdmissionShape {
 /** The door every event comes through: accepted, judged and recorded in one step. */
 export class Admission extends Context.Tag("@postilion/gateway/Admission")<Admission, AdmissionShape>() {}
 
-/** Queued events that named no time are judged again after this long at the latest. Milliseconds. */
-const RECHECK_AFTER = 60_000
 /** Held events judged in one step. */
 const STEP_SIZE = 250
-
-/** Keeps the costly part, which few policies read and no record needs, from being worked out for every event. */
-class StateView implements PolicyState {
-  readonly now: PolicyState["now"]
-  readonly budget: PolicyState["budget"]
-  readonly rate: PolicyState["rate"]
-  readonly pending: PolicyState["pending"]
-  readonly heartbeat: PolicyState["heartbeat"]
-  readonly merge: PolicyState["merge"]
-  readonly approval: PolicyState["approval"]
-
-  constructor(facts: Omit<PolicyState, "nextMorning">) {
-    this.now = facts.now
-    this.budget = facts.budget
-    this.rate = facts.rate
-    this.pending = facts.pending
-    this.heartbeat = facts.heartbeat
-    this.merge = facts.merge
-    this.approval = facts.approval
-  }
-  get nextMorning(): Date {
-    return this.now.at(this.now.minuteOfDay < MORNING ? 0 : 1, MORNING)
-  }
-}
-
-/** 09:00, in minutes since midnight. */
-const MORNING = 540
-
-/** An event under judgement, and where it stands in the records. */
-interface Case extends Pick<Hold, "event" | "agentId" | "payloadText" | "members" | "mergeKey" | "approval"> {
-  /** The row to insert, for an event that is not in the records yet. */
-  readonly row: EventRow | undefined
-  readonly held: Hold | undefined
-}
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -109,6 +74,8 @@ export const make = (config: GatewayConfig) =>
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
     const deciding = yield* FiberMap.make<string>()
+    const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
+    const { apply, hold, letGo, record, suppressed, toDispatch } = yield* makeVerdict(config, holds, heartbeats, alarm)
     const clock = yield* Effect.clock
     let lastSeq = 0
     let closed = false
@@ -117,10 +84,7 @@ export const make = (config: GatewayConfig) =>
       const { approval, members, mergeKey } = subject
       return new StateView({
         now: new Moment(now, zone),
-        budget: {
-          ...ledger.budget(now),
-          estimate: dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))
-        },
+        budget: ledger.budget(now, dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))),
         rate: ledger.rate(now),
         pending: {
           queued: holds.counts.queued,
@@ -133,18 +97,6 @@ export const make = (config: GatewayConfig) =>
         approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by }
       })
     }
-    const taskOf = (subject: Case, task: string): string =>
-      subject.mergeKey !== undefined && subject.members.length > 1
-        ? describeMerged(
-            subject.mergeKey,
-            subject.members.map(({ line }) => line)
-          )
-        : task
-    const toDispatch = (subject: Case, task: string): Dispatch => {
-      const { agentId, event, payloadText } = subject
-      return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
-    }
-
     /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
     const judge = (subject: Case, state: PolicyState, answers?: Answers): Judgement | Suspended => {
       const judged = engine.unsafeJudge(subject.event, state, answers)
@@ -154,145 +106,6 @@ export const make = (config: GatewayConfig) =>
         return { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
       }
       return judged
-    }
-
-    const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
-      if (row !== undefined) tx.write({ op: "insert", table: "events", row: Object.assign(row, set) })
-      else tx.write({ op: "update", table: "events", key: { id: event.id }, set })
-    }
-    const hold = (subject: Case, change: Pick<Hold, "kind" | "dueAt" | "onChange"> & Partial<Hold>): void => {
-      const { agentId, approval, event, members, mergeKey, payloadText } = subject
-      holds.set({ event, agentId, payloadText, members, mergeKey, approval, ...change })
-      if (change.dueAt !== undefined) alarm.set(event.id, change.dueAt)
-    }
-    const letGo = (id: string): void => {
-      holds.remove(id)
-      alarm.clear(id)
-    }
-
-    /** Makes a judgement so: the event's next state, the audit record, and what follows, in one step. */
-    const apply = (tx: Tx, subject: Case, state: PolicyState, { decision, passed, policy }: Judgement): void => {
-      const { agentId, event, held } = subject
-      const { now } = tx
-      const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
-      // A time that has passed is none: judged again at once, the event would only be queued again.
-      const due = decision.action === "queue" ? decision.until?.getTime() : undefined
-      const until = due !== undefined && due > now ? due : undefined
-      if (decision.action === "queue" && held?.kind === "queued") {
-        if (until === (held.onChange ? undefined : held.dueAt)) {
-          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
-          return
-        }
-      }
-      const decided: Partial<EventRow> = {
-        action: decision.action,
-        policy,
-        reason: reason ?? null,
-        evidence: Evidence.encode(passed, state),
-        decided_at: now,
-        due_at: null
-      }
-      audit.append(tx, {
-        kind: "event.decided",
-        eventId: event.id,
-        data: {
-          source: event.source,
-          agentId,
-          priority: event.priority,
-          action: decision.action,
-          policy,
-          reason
-        }
-      })
-      tx.publish({
-        _tag: "PolicyDecisionMade",
-        at: now,
-        eventId: event.id,
-        agentId,
-        source: event.source,
-        type: typeOf(event),
-        decision: decision.action,
-        policy,
-        reason,
-        passed
-      })
-      if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
-      if (held?.kind === "merging" && subject.mergeKey !== undefined) {
-        const eventIds = subject.members.map(({ id }) => id)
-        const { mergeKey } = subject
-        const { source } = event
-        const count = eventIds.length
-        tx.publish({ _tag: "EventsMerged", at: now, eventId: event.id, agentId, source, mergeKey, count, eventIds })
-      }
-      switch (decision.action) {
-        case "execute": {
-          letGo(event.id)
-          record(tx, subject, { ...decided, state: "executed" })
-          dispatcher.dispatch(tx, nextId("run", now), toDispatch(subject, decision.taskDescription))
-          break
-        }
-        case "skip":
-          letGo(event.id)
-          record(tx, subject, { ...decided, state: "suppressed" })
-          suppressed(tx, subject, policy, decision.reason)
-          if (policy === "CostBudget" && state.budget.limit !== null && ledger.tellExhausted(now)) {
-            const tokensUsed = state.budget.used + state.budget.reserved
-            tx.publish({ _tag: "BudgetExhausted", at: now, tokensUsed, dailyBudget: state.budget.limit })
-          }
-          break
-        case "queue": {
-          record(tx, subject, { ...decided, state: "deferred", due_at: until ?? null })
-          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
-          break
-        }
-        case "merge": {
-          const { mergeKey } = decision
-          const leader = holds.window(agentId, mergeKey)
-          const member = { id: event.id, line: summaryLine(event) }
-          if (leader === undefined) {
-            const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)
-            record(tx, subject, { ...decided, state: "merging", merge_key: mergeKey, due_at: dueAt })
-            hold(subject, { kind: "merging", dueAt, onChange: false, mergeKey, members: [member] })
-          } else {
-            letGo(event.id)
-            record(tx, subject, { ...decided, state: "merged", merge_key: mergeKey, merged_into: leader.event.id })
-            leader.members.push(member)
-          }
-          break
-        }
-        case "escalate": {
-          const approval: ApprovalRow = {
-            id: nextId("apr", now),
-            event_id: event.id,
-            state: "pending",
-            policy,
-            reason: decision.reason,
-            requested_at: now,
-            expires_at: now + config.limits.approvalTtlMs,
-            decided_at: null,
-            decided_by: null
-          }
-          tx.write({ op: "insert", table: "approvals", row: approval })
-          record(tx, subject, { ...decided, state: "awaiting-approval" })
-          hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
-          tx.publish({
-            _tag: "ApprovalRequested",
-            at: now,
-            eventId: event.id,
-            agentId,
-            approvalId: approval.id,
-            reason: decision.reason,
-            expiresAt: approval.expires_at
-          })
-        }
-      }
-    }
-    const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {
-      const base = { at: tx.now, eventId: event.id, agentId }
-      tx.publish({ _tag: "ProactiveActionSuppressed", ...base, source: event.source, policy, reason })
-      if (event.source !== "heartbeat") return
-      const { consecutiveSkips } = heartbeats.of(agentId)
-      tx.publish({ _tag: "HeartbeatSkipped", ...base, reason, consecutiveSkips })
     }
 
     /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
@@ -366,7 +179,6 @@ export const make = (config: GatewayConfig) =>
           return Effect.zipRight(Effect.logError("judging held events failed", error), Effect.sleep("1 second"))
         })
       )
-    const alarm = yield* Alarm.make(onDue, STEP_SIZE)
 
     yield* journal.register(
       Effect.gen(function* () {

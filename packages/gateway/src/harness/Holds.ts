@@ -25,6 +25,9 @@ export interface Hold {
   readonly approval: ApprovalRow | undefined
 }
 
+/** Queued events that named no time are judged again after this long at the latest. Milliseconds. */
+export const RECHECK_AFTER = 60_000
+
 /** How many are held, by why. */
 export type HoldCounts = { [K in Hold["kind"]]: number }
 

@@ -1,6 +1,6 @@
 import { Clock, Context, Effect, Either, Layer, Schema } from "effect"
 import { Moment, parseZone } from "../domain/Calendar.ts"
-import { cronNameOf, type GatewayConfig, type HoursConfig, heartbeatsOf } from "../domain/Config.ts"
+import type { GatewayConfig, HoursConfig } from "../domain/Config.ts"
 import { type GatewayError, SchedulerError } from "../domain/Errors.ts"
 import type { EventPriority } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
@@ -13,6 +13,7 @@ import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import type { JobRow } from "../records/Tables.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
+import { configured, encodeSchedule } from "./ConfiguredJobs.ts"
 import { type CompiledSchedule, compile, nextAfter } from "./ScheduleClock.ts"
 
 /** Something that is due now and then, and makes an event each time. */
@@ -80,7 +81,6 @@ interface Entry {
 
 /** How late a fire may be and still be called on time. Milliseconds. */
 const ON_TIME = 60_000
-const encodeSchedule = Schema.encodeSync(Schema.parseJson(Schedule))
 const decodeSchedule = Schema.decodeUnknownEither(Schema.parseJson(Schedule))
 
 const toJob = ({ row, schedule }: Entry): Job => ({
@@ -97,53 +97,6 @@ const toJob = ({ row, schedule }: Entry): Job => ({
   lastAt: row.last_at === null ? undefined : new Date(row.last_at),
   nextAt: row.next_at === null ? undefined : new Date(row.next_at)
 })
-
-/** The jobs the configuration asks for. Their ids follow from it, so that a restart finds them again. */
-const configured = (
-  config: GatewayConfig
-): ReadonlyArray<Omit<JobRow, "created_at" | "last_at" | "next_at"> & { readonly schedule: string }> => {
-  const [defaultAgent = ""] = Object.keys(config.agents)
-  const heartbeats = heartbeatsOf(config).map((heartbeat, i) => {
-    const agentId = heartbeat.agentId ?? defaultAgent
-    const { activeHours, instruction, maxConsecutiveSkips } = heartbeat
-    return {
-      id: `job_heartbeat-${i + 1}-${agentId}`,
-      name: `heartbeat ${agentId}`,
-      origin: "config" as const,
-      source: "heartbeat" as const,
-      schedule: encodeSchedule({ kind: "every", everyMs: heartbeat.intervalMs }),
-      agent_id: agentId,
-      instruction,
-      priority: "normal" as const,
-      metadata: JSON.stringify({
-        heartbeatPolicy: heartbeat.policy ?? config.policies.heartbeatPolicy,
-        maxConsecutiveSkips,
-        activeHours
-      }),
-      enabled: 1,
-      delete_after_run: 0,
-      catch_up: "skip" as const
-    }
-  })
-  const crons = config.crons.map((cron, i) => {
-    const name = cronNameOf(cron, i)
-    return {
-      id: `job_cron-${name}`,
-      name,
-      origin: "config" as const,
-      source: "cron" as const,
-      schedule: encodeSchedule({ kind: "cron", expression: cron.schedule, timezone: cron.timezone ?? config.timezone }),
-      agent_id: cron.agentId ?? defaultAgent,
-      instruction: cron.instruction,
-      priority: cron.priority,
-      metadata: "{}",
-      enabled: cron.enabled ? 1 : 0,
-      delete_after_run: 0,
-      catch_up: "once" as const
-    }
-  })
-  return [...heartbeats, ...crons]
-}
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {

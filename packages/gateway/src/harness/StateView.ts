@@ -1,0 +1,28 @@
+import type { PolicyState } from "../domain/PolicyState.ts"
+
+/** 09:00, in minutes since midnight. */
+const MORNING = 540
+
+/** Keeps the costly part, which few policies read and no record needs, from being worked out for every event. */
+export class StateView implements PolicyState {
+  readonly now: PolicyState["now"]
+  readonly budget: PolicyState["budget"]
+  readonly rate: PolicyState["rate"]
+  readonly pending: PolicyState["pending"]
+  readonly heartbeat: PolicyState["heartbeat"]
+  readonly merge: PolicyState["merge"]
+  readonly approval: PolicyState["approval"]
+
+  constructor(facts: Omit<PolicyState, "nextMorning">) {
+    this.now = facts.now
+    this.budget = facts.budget
+    this.rate = facts.rate
+    this.pending = facts.pending
+    this.heartbeat = facts.heartbeat
+    this.merge = facts.merge
+    this.approval = facts.approval
+  }
+  get nextMorning(): Date {
+    return this.now.at(this.now.minuteOfDay < MORNING ? 0 : 1, MORNING)
+  }
+}

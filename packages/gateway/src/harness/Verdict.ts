@@ -1,0 +1,190 @@
+import { Effect } from "effect"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { makeIds } from "../domain/Ids.ts"
+import type { Judgement } from "../domain/PolicyDecision.ts"
+import type { PolicyState } from "../domain/PolicyState.ts"
+import type { Alarm } from "../internal/Alarm.ts"
+import { AuditLog } from "../records/AuditLog.ts"
+import { BudgetLedger } from "../records/BudgetLedger.ts"
+import { typeOf } from "../records/EventCodec.ts"
+import * as Evidence from "../records/Evidence.ts"
+import type { Tx } from "../records/Journal.ts"
+import type { ApprovalRow, EventRow } from "../records/Tables.ts"
+import { type Dispatch, Dispatcher } from "../runs/Dispatcher.ts"
+import { describeMerged, summaryLine } from "./Describe.ts"
+import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
+import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
+
+/** An event under judgement, and where it stands in the records. */
+export interface Case extends Pick<Hold, "event" | "agentId" | "payloadText" | "members" | "mergeKey" | "approval"> {
+  /** The row to insert, for an event that is not in the records yet. */
+  readonly row: EventRow | undefined
+  readonly held: Hold | undefined
+}
+
+/** Makes judgements so. Plain code within a journal step. */
+export const make = (
+  config: GatewayConfig,
+  holds: Holds,
+  heartbeats: HeartbeatHistory,
+  alarm: Pick<Alarm, "set" | "clear">
+) =>
+  Effect.gen(function* () {
+    const audit = yield* AuditLog
+    const ledger = yield* BudgetLedger
+    const dispatcher = yield* Dispatcher
+    const nextId = makeIds()
+
+    const taskOf = (subject: Case, task: string): string =>
+      subject.mergeKey !== undefined && subject.members.length > 1
+        ? describeMerged(
+            subject.mergeKey,
+            subject.members.map(({ line }) => line)
+          )
+        : task
+    const toDispatch = (subject: Case, task: string): Dispatch => {
+      const { agentId, event, payloadText } = subject
+      return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
+    }
+
+    const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
+      if (row !== undefined) tx.write({ op: "insert", table: "events", row: Object.assign(row, set) })
+      else tx.write({ op: "update", table: "events", key: { id: event.id }, set })
+    }
+    const hold = (subject: Case, change: Pick<Hold, "kind" | "dueAt" | "onChange"> & Partial<Hold>): void => {
+      const { agentId, approval, event, members, mergeKey, payloadText } = subject
+      holds.set({ event, agentId, payloadText, members, mergeKey, approval, ...change })
+      if (change.dueAt !== undefined) alarm.set(event.id, change.dueAt)
+    }
+    const letGo = (id: string): void => {
+      holds.remove(id)
+      alarm.clear(id)
+    }
+
+    /** Makes a judgement so: the event's next state, the audit record, and what follows, in one step. */
+    const apply = (tx: Tx, subject: Case, state: PolicyState, { decision, passed, policy }: Judgement): void => {
+      const { agentId, event, held } = subject
+      const { now } = tx
+      const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
+      // A time that has passed is none: judged again at once, the event would only be queued again.
+      const due = decision.action === "queue" ? decision.until?.getTime() : undefined
+      const until = due !== undefined && due > now ? due : undefined
+      if (decision.action === "queue" && held?.kind === "queued") {
+        if (until === (held.onChange ? undefined : held.dueAt)) {
+          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
+          return
+        }
+      }
+      const decided: Partial<EventRow> = {
+        action: decision.action,
+        policy,
+        reason: reason ?? null,
+        evidence: Evidence.encode(passed, state),
+        decided_at: now,
+        due_at: null
+      }
+      audit.append(tx, {
+        kind: "event.decided",
+        eventId: event.id,
+        data: {
+          source: event.source,
+          agentId,
+          priority: event.priority,
+          action: decision.action,
+          policy,
+          reason
+        }
+      })
+      tx.publish({
+        _tag: "PolicyDecisionMade",
+        at: now,
+        eventId: event.id,
+        agentId,
+        source: event.source,
+        type: typeOf(event),
+        decision: decision.action,
+        policy,
+        reason,
+        passed
+      })
+      if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
+      if (held?.kind === "merging" && subject.mergeKey !== undefined) {
+        const eventIds = subject.members.map(({ id }) => id)
+        const { mergeKey } = subject
+        const { source } = event
+        const count = eventIds.length
+        tx.publish({ _tag: "EventsMerged", at: now, eventId: event.id, agentId, source, mergeKey, count, eventIds })
+      }
+      switch (decision.action) {
+        case "execute": {
+          letGo(event.id)
+          record(tx, subject, { ...decided, state: "executed" })
+          dispatcher.dispatch(tx, nextId("run", now), toDispatch(subject, decision.taskDescription))
+          break
+        }
+        case "skip":
+          letGo(event.id)
+          record(tx, subject, { ...decided, state: "suppressed" })
+          suppressed(tx, subject, policy, decision.reason)
+          if (policy === "CostBudget" && state.budget.limit !== null && ledger.tellExhausted(now)) {
+            const tokensUsed = state.budget.used + state.budget.reserved
+            tx.publish({ _tag: "BudgetExhausted", at: now, tokensUsed, dailyBudget: state.budget.limit })
+          }
+          break
+        case "queue": {
+          record(tx, subject, { ...decided, state: "deferred", due_at: until ?? null })
+          hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
+          break
+        }
+        case "merge": {
+          const { mergeKey } = decision
+          const leader = holds.window(agentId, mergeKey)
+          const member = { id: event.id, line: summaryLine(event) }
+          if (leader === undefined) {
+            const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)
+            record(tx, subject, { ...decided, state: "merging", merge_key: mergeKey, due_at: dueAt })
+            hold(subject, { kind: "merging", dueAt, onChange: false, mergeKey, members: [member] })
+          } else {
+            letGo(event.id)
+            record(tx, subject, { ...decided, state: "merged", merge_key: mergeKey, merged_into: leader.event.id })
+            leader.members.push(member)
+          }
+          break
+        }
+        case "escalate": {
+          const approval: ApprovalRow = {
+            id: nextId("apr", now),
+            event_id: event.id,
+            state: "pending",
+            policy,
+            reason: decision.reason,
+            requested_at: now,
+            expires_at: now + config.limits.approvalTtlMs,
+            decided_at: null,
+            decided_by: null
+          }
+          tx.write({ op: "insert", table: "approvals", row: approval })
+          record(tx, subject, { ...decided, state: "awaiting-approval" })
+          hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
+          tx.publish({
+            _tag: "ApprovalRequested",
+            at: now,
+            eventId: event.id,
+            agentId,
+            approvalId: approval.id,
+            reason: decision.reason,
+            expiresAt: approval.expires_at
+          })
+        }
+      }
+    }
+    const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {
+      const base = { at: tx.now, eventId: event.id, agentId }
+      tx.publish({ _tag: "ProactiveActionSuppressed", ...base, source: event.source, policy, reason })
+      if (event.source !== "heartbeat") return
+      const { consecutiveSkips } = heartbeats.of(agentId)
+      tx.publish({ _tag: "HeartbeatSkipped", ...base, reason, consecutiveSkips })
+    }
+
+    return { apply, hold, letGo, record, suppressed, toDispatch }
+  })
