@@ -75,10 +75,12 @@ export const tour = ({ approve, credentials, say }: TourOptions) =>
     const bearer = { authorization: `Bearer ${credentials.token}` }
     /** What became of an event; after a while, what has become of it so far. */
     const outcomeOf = ({ eventId = "" }: { readonly eventId?: string }) =>
-      gateway.outcome(eventId).pipe(
-        Effect.timeoutTo({ duration: PATIENCE, onSuccess: Effect.succeed, onTimeout: () => gateway.find(eventId) }),
-        Effect.flatten
-      )
+      gateway
+        .outcome(eventId)
+        .pipe(
+          Effect.timeoutTo({ duration: PATIENCE, onSuccess: Effect.succeed, onTimeout: () => gateway.find(eventId) }),
+          Effect.flatten
+        )
     const ending = (answer: { readonly eventId?: string }) =>
       Effect.map(outcomeOf(answer), (record) =>
         record?.run === undefined ? `${record?.decision} ${record?.policy}` : record.run.state

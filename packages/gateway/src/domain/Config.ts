@@ -4,11 +4,18 @@ import { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
 
 const Positive = Schema.Number.pipe(
+  Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
   Schema.positive({ message: ({ actual }) => `must be greater than 0, got ${actual}` })
 )
 const PositiveInt = Schema.Number.pipe(
   Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
   Schema.positive({ message: ({ actual }) => `must be greater than 0, got ${actual}` })
+)
+const LARGEST_BATCH = 10_000
+const BatchSize = PositiveInt.pipe(
+  Schema.lessThanOrEqualTo(LARGEST_BATCH, {
+    message: ({ actual }) => `must be ${LARGEST_BATCH} or less, got ${actual}`
+  })
 )
 const Count = Schema.Number.pipe(
   Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
@@ -75,7 +82,7 @@ export const AgentConfig = Schema.Struct({
 
 export const HeartbeatConfig = Schema.Struct({
   /** Milliseconds between ticks. */
-  intervalMs: Positive,
+  intervalMs: PositiveInt,
   /** Default: `policies.heartbeatPolicy`. */
   policy: Schema.optional(HeartbeatPolicy),
   /** Default: "Check for pending work." */
@@ -179,8 +186,8 @@ export type PolicyConfig = typeof PolicyConfig.Type
 export const LimitsConfig = Schema.Struct({
   /** Steps that may wait to be written; beyond it inputs are refused as `overloaded`. Default: 10,000. */
   maxInbox: withDefault(PositiveInt, 10_000),
-  /** Most steps written in one transaction. Default: 1,000. */
-  maxBatch: withDefault(PositiveInt, 1_000),
+  /** Most steps written in one transaction, up to 10,000. Default: 1,000. */
+  maxBatch: withDefault(BatchSize, 1_000),
   /** Runs at a time, over all agents. Default: 8. */
   maxConcurrentRuns: withDefault(PositiveInt, 8),
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
@@ -245,7 +252,7 @@ export const configError = (error: ParseResult.ParseError): GatewayConfigError =
   const issue = issues.reduce((best, next) => (next.path.length > best.path.length ? next : best))
   const path = showPath(issue.path)
   // What was given instead may hold secrets: of lists and structures it is not said, and the cause, which says it, is left out.
-  const message = issue.message.replace(/, actual [[{][^]*$/, "")
+  const message = issue.message.replace(/, actual [[{][\s\S]*$/, "")
   return new GatewayConfigError({ path, message: `configuration: ${path === "" ? "" : `${path}: `}${message}` })
 }
 

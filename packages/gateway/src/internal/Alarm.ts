@@ -30,12 +30,17 @@ export const make = (
     const longestSleep = yield* LongestSleep
     const heap = new DueHeap()
     let wake: (() => void) | undefined
+    /** Whether another key has become the first since the alarm last looked; it may be on its way to sleep. */
+    let stale = false
 
     const set = (key: string, at: number): void => {
       heap.set(key, at)
-      if (heap.first()?.key === key) wake?.()
+      if (heap.first()?.key !== key) return
+      stale = true
+      wake?.()
     }
     const changed = Effect.async<void>((resume) => {
+      if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)
       return Effect.sync(() => {
         wake = undefined
@@ -55,6 +60,7 @@ export const make = (
     }
     yield* Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
+      stale = false
       const due = takeDue(now)
       if (due.length > 0) return yield* onDue(due)
       const delay = Math.min(Math.max((heap.first()?.at ?? Number.POSITIVE_INFINITY) - now, 0), longestSleep)

@@ -41,7 +41,8 @@ export const make = (config: GatewayConfig) =>
     let used = 0
     let reserved = 0
     let actions = 0
-    let told = false
+    /** The day whose end of the budget has been told, by its start. */
+    let toldDay = Number.NaN
 
     // Windows only move forward: a clock set back does not hand out a second budget.
     const roll = (now: number): void => {
@@ -50,7 +51,6 @@ export const make = (config: GatewayConfig) =>
         dayEnds = new Date(day.end)
         used = 0
         reserved = 0
-        told = false
       }
       if (now >= hour.end) {
         hour = windowOf(now, "hour", zone)
@@ -125,8 +125,8 @@ export const make = (config: GatewayConfig) =>
       },
       tellExhausted: (now) => {
         roll(now)
-        const tell = !told
-        told = true
+        const tell = toldDay !== day.start
+        toldDay = day.start
         return tell
       }
     })

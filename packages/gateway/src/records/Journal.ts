@@ -13,7 +13,7 @@ export interface Tx {
   readonly write: (write: Write) => void
   /** Publishes on the bus after the commit. */
   readonly publish: (event: BusEvent) => void
-  /** Runs after the commit, before the step's caller goes on. Must not throw. */
+  /** Runs after the commit, before the step's caller goes on. What it throws is logged. */
   readonly onCommit: (action: () => void) => void
 }
 
@@ -90,6 +90,9 @@ class BatchTx implements Tx {
   }
 }
 
+const hasClosed = () =>
+  new GatewayError({ reason: "draining", message: "the gateway has closed; nothing was recorded" })
+
 /** After everything the event loop already has at hand, so that it joins the batch; at once when it has nothing. */
 const nextTurn: Effect.Effect<void> = Effect.async<void>((resume) => {
   const later: (f: () => void) => unknown = globalThis.setImmediate ?? ((f) => setTimeout(f, 0))
@@ -105,10 +108,12 @@ export const make = (options: JournalOptions = {}) =>
     const clock = yield* Effect.clock
     let inbox: Array<Pending> = []
     let wake: (() => void) | undefined
+    let closed = false
     const loads: Array<Effect.Effect<void, StoreError>> = []
 
     const step: JournalShape["step"] = <A>(run: (tx: Tx) => A, options?: StepOptions) =>
       Effect.async<A, GatewayError>((resume) => {
+        if (closed) return resume(hasClosed())
         if (options?.sheddable === true && inbox.length >= maxInbox) {
           resume(
             Effect.fail(
@@ -164,7 +169,21 @@ export const make = (options: JournalOptions = {}) =>
           }
         }
         if (tx.writes.length > 0) yield* store.commit(tx.writes)
-        for (const action of tx.actions) action()
+        return { tx, exits, broken }
+      })
+    /** What follows from a commit. It cannot be taken back any more, so nothing here may make a caller think that it was. */
+    const conclude = (
+      batch: ReadonlyArray<Pending>,
+      { broken, exits, tx }: { tx: BatchTx; exits: ReadonlyArray<Exit.Exit<unknown, GatewayError>>; broken: boolean }
+    ) =>
+      Effect.gen(function* () {
+        for (const action of tx.actions) {
+          try {
+            action()
+          } catch (defect) {
+            yield* Effect.logError("what was to follow a commit failed", defect)
+          }
+        }
         for (const event of tx.events) bus.unsafePublish(event)
         for (let i = 0; i < batch.length; i++) batch[i]?.resume(exits[i] as Exit.Exit<unknown, GatewayError>)
         if (broken) yield* reload
@@ -192,10 +211,19 @@ export const make = (options: JournalOptions = {}) =>
       const batch = inbox.length <= maxBatch ? inbox : inbox.slice(0, maxBatch)
       inbox = batch === inbox ? [] : inbox.slice(maxBatch)
       yield* process(batch).pipe(
-        Effect.catchAllCause((cause) => withdraw(batch, cause)),
+        Effect.matchCauseEffect({
+          onFailure: (cause) => withdraw(batch, cause),
+          onSuccess: (committed) => conclude(batch, committed)
+        }),
         Effect.uninterruptible
       )
     }).pipe(Effect.forever, Effect.forkScoped)
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        for (const { resume } of inbox.splice(0)) resume(Exit.fail(hasClosed()))
+      })
+    )
 
     const register: JournalShape["register"] = (load) =>
       Effect.zipRight(

@@ -58,7 +58,10 @@ export interface SchedulerShape {
   /** Fails when the schedule is invalid or will never be due, or there is no such agent. */
   readonly add: (job: NewJob) => Effect.Effect<Job, SchedulerError | GatewayError>
   readonly remove: (id: string) => Effect.Effect<void, SchedulerError | GatewayError>
-  /** An enabled job is next due at the first instant of its schedule after now. */
+  /**
+   * An enabled job is next due at the first instant of its schedule after now. A job of the configuration is as configured
+   * again after a restart.
+   */
   readonly enable: (id: string, enabled: boolean) => Effect.Effect<Job, SchedulerError | GatewayError>
   /** Fires now, besides the schedule: the job is due when it would have been. */
   readonly run: (id: string) => Effect.Effect<Receipt, SchedulerError | GatewayError>

@@ -1,0 +1,750 @@
+import { createHmac } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { describe, expect, it } from "@effect/vitest"
+import {
+  decodeConfig,
+  Gateway,
+  GatewayConfig,
+  type GatewayConfigInput,
+  GatewayService,
+  Journal,
+  PolicyEngine,
+  Scheduler,
+  SessionStore,
+  Store,
+  WebhookRouter
+} from "@postilion/gateway"
+import type { AccessControlConfig, CronConfig, HeartbeatConfig, WebhookConfig } from "@postilion/gateway/domain/Config"
+import { AgentRunError } from "@postilion/gateway/domain/Errors"
+import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
+import type { RunTask } from "@postilion/gateway/domain/Run"
+import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
+import { Deferred, Effect, Layer, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
+import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
+
+describe("a configuration that is wrong is refused, with where and what to do", () => {
+  const cron = { schedule: "0 9 * * *", instruction: "look" }
+  const hook = { path: "/github", adapter: "github", secret: "s3cr3t" }
+  const hours = { from: "09:00", to: "17:00" }
+  const wrong: ReadonlyArray<readonly [unknown, path: string, message: RegExp]> = [
+    [{ heartbeet: {} }, "heartbeet", /^configuration: heartbeet: is unexpected, expected: /],
+    [{ heartbeat: { intervalMs: 1_000, intervall: 1 } }, "heartbeat.intervall", /is unexpected/],
+    [{ policies: { dailyTokenBudjet: 1 } }, "policies.dailyTokenBudjet", /is unexpected/],
+    [{ limits: { maxInbox: 1, toString: 1 } }, "limits.toString", /is unexpected/],
+    [{ heartbeat: {} }, "heartbeat.intervalMs", /is missing/],
+    [{ heartbeat: { intervalMs: -5 } }, "heartbeat.intervalMs", /must be greater than 0, got -5$/],
+    [{ heartbeat: { intervalMs: 0 } }, "heartbeat.intervalMs", /must be greater than 0, got 0$/],
+    [{ heartbeat: { intervalMs: 0.5 } }, "heartbeat.intervalMs", /must be a whole number, got 0.5$/],
+    [{ heartbeat: { intervalMs: "30m" } }, "heartbeat.intervalMs", /Expected number, actual "30m"/],
+    [
+      { heartbeat: [{ intervalMs: 1_000 }, { intervalMs: -1 }] },
+      "heartbeat[1].intervalMs",
+      /must be greater than 0, got -1$/
+    ],
+    [
+      { heartbeat: { intervalMs: 1_000, policy: "eager" } },
+      "heartbeat.policy",
+      /"always".*"adaptive".*"conservative".*got "eager"$/
+    ],
+    [
+      { heartbeat: { intervalMs: 1_000, maxConsecutiveSkips: -1 } },
+      "heartbeat.maxConsecutiveSkips",
+      /0 or more, got -1$/
+    ],
+    [
+      { heartbeat: { intervalMs: 1_000, activeHours: { from: "9:00", to: "17:00" } } },
+      "heartbeat.activeHours.from",
+      /"9:00" is not a time of day; write it as HH:MM$/
+    ],
+    [
+      { heartbeat: { intervalMs: 1_000, agentId: "nobody" } },
+      "heartbeat.agentId",
+      /there is no agent "nobody"; agents: agent$/
+    ],
+    [{ heartbeat: [{ intervalMs: 1_000, agentId: "nobody" }] }, "heartbeat[0].agentId", /there is no agent "nobody"/],
+    [{ crons: [{ schedule: "0 9 * * *" }] }, "crons[0].instruction", /is missing/],
+    [{ crons: [{ ...cron, priority: "urgent" }] }, "crons[0].priority", /"low".*"critical".*got "urgent"$/],
+    [
+      { crons: [{ ...cron, timezone: "Mars/Olympus" }] },
+      "crons[0].timezone",
+      /"Mars\/Olympus" is not an IANA time zone; try "UTC"/
+    ],
+    [
+      { crons: [cron, { ...cron, agentId: "nobody" }] },
+      "crons[1].agentId",
+      /there is no agent "nobody"; agents: agent$/
+    ],
+    [{ crons: [{ ...cron, agentId: "constructor" }] }, "crons[0].agentId", /there is no agent "constructor"/],
+    [
+      {
+        crons: [
+          { ...cron, name: "a" },
+          { ...cron, name: "a" }
+        ]
+      },
+      "crons[1].name",
+      /"a" is already taken by another cron$/
+    ],
+    [{ webhooks: [{ ...hook, path: "github" }] }, "webhooks[0].path", /must look like "\/github", got "github"$/],
+    [{ webhooks: [{ ...hook, path: "/a b" }] }, "webhooks[0].path", /must look like/],
+    [
+      { webhooks: [hook, { ...hook, adapter: "generic" }] },
+      "webhooks[1].path",
+      /"\/github" is already taken by another webhook$/
+    ],
+    [
+      { webhooks: [{ path: "/github", adapter: "github" }] },
+      "webhooks[0].secret",
+      /missing; set the secret the sender signs with, or write `unsigned: true`$/
+    ],
+    [{ webhooks: [{ ...hook, secret: "" }] }, "webhooks[0].secret", /missing/],
+    [{ webhooks: [{ ...hook, algorithm: "md5" }] }, "webhooks[0].algorithm", /"sha256".*got "md5"$/],
+    [{ webhooks: [{ ...hook, toleranceSeconds: -1 }] }, "webhooks[0].toleranceSeconds", /must be greater than 0/],
+    [{ webhooks: [{ ...hook, maxPerMinute: 0 }] }, "webhooks[0].maxPerMinute", /must be greater than 0/],
+    [{ webhooks: [{ ...hook, agentId: "nobody" }] }, "webhooks[0].agentId", /there is no agent "nobody"/],
+    [{ accessControl: { accessPolicy: "everyone" } }, "accessControl.accessPolicy", /"allowlist".*got "everyone"$/],
+    [{ accessControl: { allowedSenders: "+1555" } }, "accessControl.allowedSenders", /actual "\+1555"/],
+    [{ policies: { dailyTokenBudget: -1 } }, "policies.dailyTokenBudget", /0 or more, got -1/],
+    [{ policies: { dailyTokenBudget: "none" } }, "policies.dailyTokenBudget", /"unlimited"|actual "none"/],
+    [{ policies: { maxActionsPerHour: 1.5 } }, "policies.maxActionsPerHour", /must be a whole number, got 1.5/],
+    [{ policies: { heartbeatPolicy: "sometimes" } }, "policies.heartbeatPolicy", /got "sometimes"$/],
+    [{ policies: { mergeWindowMs: 0 } }, "policies.mergeWindowMs", /must be greater than 0/],
+    [
+      { policies: { businessHours: { ...hours, to: "25:00" } } },
+      "policies.businessHours.to",
+      /"25:00" is not a time of day/
+    ],
+    [
+      { policies: { businessHours: { ...hours, to: "24:01" } } },
+      "policies.businessHours.to",
+      /"24:01" is not a time of day/
+    ],
+    [
+      { policies: { businessHours: { ...hours, days: ["Mon"] } } },
+      "policies.businessHours.days[0]",
+      /"Sunday".*got "Mon"$/
+    ],
+    [{ prices: { m: { inputPerMillion: -1, outputPerMillion: 0 } } }, "prices.m.inputPerMillion", /non-negative/],
+    [{ limits: { maxConcurrentRuns: 0 } }, "limits.maxConcurrentRuns", /must be greater than 0/],
+    [{ limits: { maxAttempts: 2.5 } }, "limits.maxAttempts", /must be a whole number, got 2.5/],
+    [{ limits: { runTimeoutMs: Number.NaN } }, "limits.runTimeoutMs", /got NaN/],
+    [{ timezone: "Nowhere" }, "timezone", /"Nowhere" is not an IANA time zone; try "UTC" or "Europe\/Berlin"$/],
+    [{ agents: {} }, "agents", /at least one agent is needed$/],
+    [{ agents: { a: { maxOutputTokens: 0 } } }, "agents.a.maxOutputTokens", /must be greater than 0/],
+    [null, "", /^configuration: Expected .*actual null/s],
+    ["yaml", "", /actual "yaml"/]
+  ]
+  for (const [input, path, message] of wrong) {
+    it.effect(`${JSON.stringify(input)}`, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(decodeConfig(input))
+        expect(error._tag).toBe("GatewayConfigError")
+        expect(error.message).toMatch(message)
+        expect(error.path).toBe(path)
+        expect(error.message.startsWith("configuration: ")).toBe(true)
+      })
+    )
+  }
+
+  it.effect("what only a start can find: a cron that cannot be read, an adapter there is not", () =>
+    Effect.gen(function* () {
+      const starts: ReadonlyArray<readonly [GatewayConfigInput, RegExp]> = [
+        [
+          { crons: [{ ...cron, schedule: "9 o'clock" }] },
+          /^job "cron-1": cron expression "9 o'clock": it must have 5 fields/
+        ],
+        [
+          { webhooks: [{ ...hook, adapter: "gitlab" }] },
+          /webhooks\[0\]\.adapter: there is no adapter "gitlab"; adapters: github, generic$/
+        ],
+        [{ webhooks: [{ ...hook, adapter: "constructor" }] }, /there is no adapter "constructor"/],
+        [{ timezone: "Nowhere" }, /not an IANA time zone/]
+      ]
+      for (const [input, message] of starts) {
+        const error = yield* Effect.flip(Effect.provide(GatewayService, Gateway.layerTest(input)))
+        expect(error.message).toMatch(message)
+      }
+    })
+  )
+
+  it.effect("a secret is not in the error, nor in what the configuration shows of itself", () =>
+    Effect.gen(function* () {
+      const config = yield* decodeConfig({ webhooks: [hook] })
+      expect(JSON.stringify(config)).not.toContain("s3cr3t")
+      for (const webhooks of [
+        [{ ...hook, path: "x" }],
+        hook,
+        { github: hook },
+        [[hook]],
+        [{ ...hook, secret: { s3cr3t: 1 } }]
+      ]) {
+        const error = yield* Effect.flip(decodeConfig({ webhooks }))
+        expect(`${error.message} ${JSON.stringify(error)} ${String(error.cause)}`).not.toContain("s3cr3t")
+      }
+    })
+  )
+})
+
+describe("defaults", () => {
+  it.effect("N1: `{}` is a whole configuration, with every limit on", () =>
+    Effect.gen(function* () {
+      const config = yield* decodeConfig({})
+      expect(config.policies).toMatchObject({
+        dailyTokenBudget: 100_000,
+        maxActionsPerHour: 30,
+        mergeWindowMs: 300_000
+      })
+      expect(config.accessControl).toMatchObject({
+        accessPolicy: "allowlist",
+        allowedSenders: [],
+        mode: "chat",
+        sessionTtlDays: 30
+      })
+      expect(Object.values(config.limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
+      expect(config).toMatchObject({
+        agents: { agent: { maxOutputTokens: 1_024 } },
+        timezone: "UTC",
+        crons: [],
+        webhooks: []
+      })
+    })
+  )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+const open: AccessControlConfig = Schema.decodeSync(GatewayConfig.fields.accessControl.from)({ accessPolicy: "open" })
+const event = (change: Partial<RawInput> = {}): RawInput => ({ source: "webhook", payload: { n: 1 }, ...change })
+const message = (change: Partial<RawInput> = {}): RawInput =>
+  event({ source: "channel", payload: { text: "hi" }, sender: "ada", sessionKey: "s", ...change })
+
+type Env = Layer.Layer.Success<ReturnType<typeof gateway>> | Store
+/** What `observe` sees in a gateway of this configuration. */
+const seen = <A, E>(
+  config: GatewayConfigInput,
+  observe: Effect.Effect<A, E, Env>,
+  respond?: Respond,
+  store: Layer.Layer<Store> = StoreMemory.layer
+) =>
+  observe.pipe(
+    Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(store))),
+    Effect.provide(TestContext.TestContext)
+  )
+
+const submit = (input: RawInput) => Effect.flatMap(GatewayService, (gw) => gw.submit(input))
+const decision = (input: RawInput) => Effect.map(submit(input), (receipt) => receipt.decision)
+const run = (input: RawInput) => Effect.flatMap(GatewayService, (gw) => gw.run(input))
+const status = Effect.flatMap(GatewayService, (gw) => gw.status())
+const jobs = Effect.map(Scheduler, (scheduler) => scheduler.list({ includeDisabled: true }))
+const events = Effect.flatMap(Store, (store) => store.find("events", { orderBy: ["seq", "asc"] }))
+/** What the agent was asked, as text. */
+const shownAs =
+  (show: (task: RunTask) => unknown): Respond =>
+  (task) =>
+    Effect.succeed(answerOf(String(show(task))))
+/** The decisions that were made within so long. */
+const decisionsIn = (millis: number) =>
+  Effect.gen(function* () {
+    const told = yield* watch
+    yield* TestClock.adjust(millis)
+    return told.all("PolicyDecisionMade").map(({ decision }) => decision)
+  }).pipe(Effect.scoped)
+
+const sign = (body: string, algorithm: string, secret = "s3cr3t") =>
+  createHmac(algorithm, secret).update(body).digest("hex")
+const post = (headers: Record<string, string> = {}, path = "/hook", body = "{}") =>
+  Effect.flatMap(WebhookRouter, (router) =>
+    Effect.map(
+      router.handle({
+        method: "POST",
+        path,
+        headers: { "content-type": "application/json", ...headers },
+        rawBody: new TextEncoder().encode(body)
+      }),
+      ({ body, status }) => ({ status, body: JSON.parse(body) as Record<string, unknown> })
+    )
+  )
+const answered = (headers?: Record<string, string>, path?: string) =>
+  Effect.map(post(headers, path), ({ status }) => status)
+const signed = { "x-signature": sign("{}", "sha256") }
+
+const agents = { ops: {}, chat: {} }
+const beat = (change: Partial<typeof HeartbeatConfig.Encoded>): GatewayConfigInput => ({
+  agents,
+  heartbeat: { intervalMs: 60_000, ...change }
+})
+const cron = (change: Partial<typeof CronConfig.Encoded>): GatewayConfigInput => ({
+  agents,
+  crons: [{ schedule: "0 9 * * *", instruction: "look", ...change }]
+})
+const hook = (change: Partial<typeof WebhookConfig.Encoded>): GatewayConfigInput => ({
+  agents,
+  webhooks: [{ path: "/hook", adapter: "generic", secret: Redacted.make("s3cr3t"), ...change }]
+})
+const access = (change: Partial<AccessControlConfig>): GatewayConfigInput => ({ accessControl: change })
+const policies = (change: GatewayConfigInput["policies"]): GatewayConfigInput => ({ policies: { ...change } })
+const limits = (change: GatewayConfigInput["limits"]): GatewayConfigInput => ({
+  limits: { ...change },
+  accessControl: open
+})
+const day = { from: "00:00", to: "24:00", days: ["Thursday"] as const }
+
+/** Two configurations that differ in the key, and what each shows. */
+const differ = <A, E>(
+  observe: Effect.Effect<A, E, Env>,
+  [first, firstShows]: readonly [GatewayConfigInput, NoInfer<A>],
+  [second, secondShows]: readonly [GatewayConfigInput, NoInfer<A>],
+  respond?: Respond
+) =>
+  Effect.gen(function* () {
+    expect(firstShows).not.toEqual(secondShows)
+    expect(yield* seen(first, observe, respond)).toEqual(firstShows)
+    expect(yield* seen(second, observe, respond)).toEqual(secondShows)
+  })
+
+const firstJob = <A>(show: (job: Effect.Effect.Success<typeof jobs>[number] | undefined) => A) =>
+  Effect.map(jobs, ([job]) => show(job))
+const history = Effect.gen(function* () {
+  for (const text of ["one", "two", "three"]) yield* run(message({ payload: { text } }))
+  return (yield* run(message({ payload: { text: "four" } }))).text
+})
+const busy: Respond = () => Effect.fail(new AgentRunError({ message: "busy", retryable: true }))
+
+/** For every key of the configuration, what changes when it does. */
+const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> = {
+  "agents.*.instructions": () =>
+    differ(
+      Effect.map(run(event()), ({ text }) => text),
+      [{ agents: { a: { instructions: "Be brief." } } }, "Be brief."],
+      [{ agents: { a: {} } }, ""],
+      shownAs(({ agent }) => agent.instructions)
+    ),
+  "agents.*.maxOutputTokens": () =>
+    Effect.gen(function* () {
+      const reserved = (maxOutputTokens: number) =>
+        Effect.map(run(event({ payload: null })), ({ reservedTokens }) => reservedTokens).pipe(
+          Effect.provide(Gateway.layerTest({ agents: { a: { maxOutputTokens } } }))
+        )
+      expect((yield* reserved(5_000)) - (yield* reserved(1_000))).toBe(4_000)
+    }),
+
+  "heartbeat.intervalMs": () =>
+    differ(
+      firstJob((job) => job?.nextAt?.getTime()),
+      [beat({}), 60_000],
+      [beat({ intervalMs: 90_000 }), 90_000]
+    ),
+  "heartbeat.policy": () =>
+    differ(
+      decisionsIn(60_000),
+      [beat({ policy: "always" }), ["execute"]],
+      [beat({ policy: "conservative" }), ["skip"]]
+    ),
+  "heartbeat.instruction": () =>
+    differ(
+      Effect.zipRight(
+        decisionsIn(60_000),
+        Effect.map(events, ([row]) => row?.payload)
+      ),
+      [beat({}), '{"instruction":"Check for pending work."}'],
+      [beat({ instruction: "Water the plants." }), '{"instruction":"Water the plants."}']
+    ),
+  "heartbeat.maxConsecutiveSkips": () =>
+    differ(
+      decisionsIn(180_000),
+      [beat({ policy: "conservative", maxConsecutiveSkips: 1 }), ["skip", "execute", "skip"]],
+      [beat({ policy: "conservative", maxConsecutiveSkips: 2 }), ["skip", "skip", "execute"]]
+    ),
+  "heartbeat.activeHours.from": () =>
+    differ(
+      decisionsIn(60_000),
+      [beat({ activeHours: day }), ["execute"]],
+      [beat({ activeHours: { ...day, from: "00:02" } }), []]
+    ),
+  "heartbeat.activeHours.to": () =>
+    differ(
+      decisionsIn(60_000),
+      [beat({ activeHours: day }), ["execute"]],
+      [beat({ activeHours: { ...day, to: "00:01" } }), []]
+    ),
+  "heartbeat.activeHours.days": () =>
+    differ(
+      decisionsIn(60_000),
+      [beat({ activeHours: day }), ["execute"]],
+      [beat({ activeHours: { ...day, days: ["Monday"] } }), []]
+    ),
+  "heartbeat.agentId": () =>
+    differ(
+      firstJob((job) => job?.agentId),
+      [beat({}), "ops"],
+      [beat({ agentId: "chat" }), "chat"]
+    ),
+
+  "crons.name": () =>
+    differ(
+      firstJob((job) => job?.name),
+      [cron({}), "cron-1"],
+      [cron({ name: "report" }), "report"]
+    ),
+  "crons.schedule": () =>
+    differ(
+      firstJob((job) => job?.nextAt?.toISOString()),
+      [cron({}), "1970-01-01T09:00:00.000Z"],
+      [cron({ schedule: "0 10 * * *" }), "1970-01-01T10:00:00.000Z"]
+    ),
+  "crons.instruction": () =>
+    differ(
+      firstJob((job) => job?.instruction),
+      [cron({}), "look"],
+      [cron({ instruction: "act" }), "act"]
+    ),
+  "crons.agentId": () =>
+    differ(
+      firstJob((job) => job?.agentId),
+      [cron({}), "ops"],
+      [cron({ agentId: "chat" }), "chat"]
+    ),
+  "crons.priority": () =>
+    differ(
+      Effect.zipRight(
+        decisionsIn(60_000),
+        Effect.map(events, ([row]) => row?.priority)
+      ),
+      [cron({ schedule: "* * * * *" }), "normal"],
+      [cron({ schedule: "* * * * *", priority: "critical" }), "critical"]
+    ),
+  "crons.timezone": () =>
+    differ(
+      firstJob((job) => job?.nextAt?.toISOString()),
+      [cron({}), "1970-01-01T09:00:00.000Z"],
+      [cron({ timezone: "Asia/Tokyo" }), "1970-01-02T00:00:00.000Z"]
+    ),
+  "crons.enabled": () =>
+    differ(
+      decisionsIn(60_000),
+      [cron({ schedule: "* * * * *" }), ["execute"]],
+      [cron({ schedule: "* * * * *", enabled: false }), []]
+    ),
+
+  "webhooks.path": () => differ(answered(signed, "/hook"), [hook({}), 202], [hook({ path: "/other" }), 404]),
+  "webhooks.adapter": () =>
+    differ(
+      Effect.zipRight(
+        post({ "x-github-event": "push" }),
+        Effect.map(events, (rows) => rows.map((row) => (JSON.parse(row.metadata) as Record<string, unknown>).type))
+      ),
+      [hook({ unsigned: true }), ["webhook.received"]],
+      [hook({ unsigned: true, adapter: "github" }), ["push"]]
+    ),
+  "webhooks.secret": () => differ(answered(signed), [hook({}), 202], [hook({ secret: "another" }), 401]),
+  "webhooks.unsigned": () => differ(answered(), [hook({}), 401], [hook({ unsigned: true }), 202]),
+  "webhooks.events": () => differ(answered(signed), [hook({}), 202], [hook({ events: ["push"] }), 200]),
+  "webhooks.agentId": () =>
+    differ(
+      Effect.zipRight(
+        post(signed),
+        Effect.map(events, ([row]) => row?.agent_id)
+      ),
+      [hook({}), "ops"],
+      [hook({ agentId: "chat" }), "chat"]
+    ),
+  "webhooks.signatureHeader": () =>
+    differ(answered({ "x-seal": signed["x-signature"] }), [hook({}), 401], [hook({ signatureHeader: "X-Seal" }), 202]),
+  "webhooks.algorithm": () =>
+    differ(answered({ "x-signature": sign("{}", "sha512") }), [hook({}), 401], [hook({ algorithm: "sha512" }), 202]),
+  "webhooks.idHeader": () =>
+    differ(
+      Effect.gen(function* () {
+        const ids = ["1", "1", "2"].map((id) => post({ ...signed, "x-delivery-id": "same", "x-id": id }))
+        return (yield* Effect.all(ids)).map(({ body }) => body.status)
+      }),
+      [hook({}), ["accepted", "duplicate", "duplicate"]],
+      [hook({ idHeader: "X-Id" }), ["accepted", "duplicate", "accepted"]]
+    ),
+  "webhooks.timestampHeader": () =>
+    differ(answered(signed), [hook({}), 202], [hook({ timestampHeader: "x-timestamp" }), 401]),
+  "webhooks.toleranceSeconds": () =>
+    differ(
+      answered({ "x-timestamp": "400", "x-signature": sign("400.{}", "sha256") }),
+      [hook({ timestampHeader: "x-timestamp" }), 401],
+      [hook({ timestampHeader: "x-timestamp", toleranceSeconds: 400 }), 202]
+    ),
+  "webhooks.maxPerMinute": () =>
+    differ(Effect.zipRight(answered(signed), answered(signed)), [hook({}), 202], [hook({ maxPerMinute: 1 }), 429]),
+
+  "accessControl.accessPolicy": () =>
+    differ(decision(message()), [access({}), "skip"], [access({ accessPolicy: "open" }), "execute"]),
+  "accessControl.allowedSenders": () =>
+    differ(decision(message()), [access({}), "skip"], [access({ allowedSenders: ["ada"] }), "execute"]),
+  "accessControl.blockedSenders": () =>
+    differ(
+      decision(message()),
+      [access({ accessPolicy: "blocklist" }), "execute"],
+      [access({ accessPolicy: "blocklist", blockedSenders: ["ada"] }), "skip"]
+    ),
+  "accessControl.unknownSenderAction": () =>
+    differ(decision(message()), [access({}), "skip"], [access({ unknownSenderAction: "escalate" }), "escalate"]),
+  // Answered at the door: packages/server/test/Chat.test.ts shows it.
+  "accessControl.replyToUnknown": () =>
+    Effect.sync(() => {
+      const door = readFileSync(new URL("../../server/src/ChatDoor.ts", import.meta.url), "utf8")
+      expect(door).toMatch(/replyToUnknown/)
+    }),
+  "accessControl.mode": () =>
+    differ(
+      history,
+      [access({ accessPolicy: "open" }), "6"],
+      [access({ accessPolicy: "open", mode: "task" }), "0"],
+      shownAs(({ history }) => history.length)
+    ),
+  "accessControl.sessionTtlDays": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* run(message())
+        yield* TestClock.adjust("25 hours")
+        return (yield* (yield* SessionStore).list()).length
+      }),
+      [access({ accessPolicy: "open" }), 1],
+      [access({ accessPolicy: "open", sessionTtlDays: 1 }), 0]
+    ),
+
+  "policies.dailyTokenBudget": () =>
+    differ(decision(event()), [policies({}), "execute"], [policies({ dailyTokenBudget: 99 }), "skip"]),
+  "policies.maxActionsPerHour": () =>
+    differ(
+      Effect.zipRight(decision(event()), decision(event())),
+      [policies({}), "execute"],
+      [policies({ maxActionsPerHour: 1 }), "queue"]
+    ),
+  "policies.heartbeatPolicy": () =>
+    differ(
+      decisionsIn(60_000),
+      [{ ...beat({}), ...policies({ heartbeatPolicy: "always" }) }, ["execute"]],
+      [{ ...beat({}), ...policies({ heartbeatPolicy: "conservative" }) }, ["skip"]]
+    ),
+  "policies.mergeWindowMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const { eventId } = yield* submit(event({ metadata: { mergeKey: "k" } }))
+        return (yield* Effect.flatMap(Store, (store) => store.find("events", { where: { id: eventId } })))[0]?.due_at
+      }),
+      [policies({}), 300_000],
+      [policies({ mergeWindowMs: 1_000 }), 1_000]
+    ),
+  "policies.requireApprovalFor": () =>
+    differ(
+      decision(event({ metadata: { category: "deploy" } })),
+      [policies({}), "execute"],
+      [policies({ requireApprovalFor: ["deploy"] }), "escalate"]
+    ),
+  "policies.businessHours.from": () =>
+    differ(
+      decision(event()),
+      [policies({ businessHours: day }), "execute"],
+      [policies({ businessHours: { ...day, from: "00:01" } }), "queue"]
+    ),
+  "policies.businessHours.to": () =>
+    differ(
+      Effect.zipRight(TestClock.adjust("9 hours"), decision(event())),
+      [policies({ businessHours: day }), "execute"],
+      [policies({ businessHours: { ...day, to: "09:00" } }), "queue"]
+    ),
+  "policies.businessHours.days": () =>
+    differ(
+      decision(event()),
+      [policies({ businessHours: day }), "execute"],
+      [policies({ businessHours: { ...day, days: ["Friday"] } }), "queue"]
+    ),
+
+  "prices.*.inputPerMillion": () =>
+    differ(
+      Effect.map(run(event()), ({ costUsd }) => costUsd),
+      [{}, undefined],
+      [{ prices: { scripted: { inputPerMillion: 1_000, outputPerMillion: 0 } } }, 0.06]
+    ),
+  "prices.*.outputPerMillion": () =>
+    differ(
+      Effect.zipRight(
+        run(event()),
+        Effect.map(status, ({ totalCostUsd }) => totalCostUsd)
+      ),
+      [{}, 0],
+      [{ prices: { scripted: { inputPerMillion: 0, outputPerMillion: 1_000 } } }, 0.04]
+    ),
+
+  "limits.maxInbox": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* (yield* PolicyEngine).addPolicy({ _tag: "Silent", priority: 1, evaluate: () => Effect.never })
+        yield* (yield* Journal).step(() => {})
+        yield* submit(event())
+        return yield* Effect.match(submit(event()), { onFailure: ({ reason }) => reason, onSuccess: () => "taken" })
+      }),
+      [limits({}), "taken"],
+      [limits({ maxInbox: 1 }), "overloaded"]
+    ),
+  "limits.maxBatch": () =>
+    Effect.gen(function* () {
+      const commitsFor = (maxBatch: number) =>
+        Effect.suspend(() => {
+          let commits = 0
+          const counting = wrapStore((store) => ({
+            ...store,
+            commit: (writes) => {
+              if (writes.some(({ table }) => table === "events")) commits += 1
+              return store.commit(writes)
+            }
+          })).pipe(Layer.provide(StoreMemory.layer))
+          const burst = Effect.forEach([1, 2, 3, 4, 5, 6], () => submit(event()), { concurrency: "unbounded" })
+          return Effect.map(seen(limits({ maxBatch }), burst, undefined, counting), () => commits)
+        })
+      expect(yield* commitsFor(100)).toBe(1)
+      expect(yield* commitsFor(2)).toBe(3)
+    }),
+  "limits.maxConcurrentRuns": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* Effect.forEach([1, 2, 3], () => submit(event()), { concurrency: "unbounded" })
+        return (yield* status).pending.running
+      }),
+      [limits({}), 3],
+      [limits({ maxConcurrentRuns: 2 }), 2],
+      () => Effect.never
+    ),
+  "limits.runTimeoutMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(event())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("10 seconds")
+        return told.all("ProactiveActionCompleted").map(({ error }) => error)
+      }).pipe(Effect.scoped),
+      [limits({ maxAttempts: 1 }), []],
+      [
+        limits({ maxAttempts: 1, runTimeoutMs: 9_000 }),
+        ["the run took longer than 9000 ms and was interrupted (limits.runTimeoutMs)"]
+      ],
+      () => Effect.never
+    ),
+  "limits.maxAttempts": () =>
+    differ(
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const { eventId } = yield* submit(event())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("1 minute")
+        return (yield* gw.outcome(eventId)).run?.attempt
+      }).pipe(Effect.scoped),
+      [limits({}), 3],
+      [limits({ maxAttempts: 2 }), 2],
+      busy
+    ),
+  "limits.policyTimeoutMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const asked = yield* Deferred.make<void>()
+        yield* (yield* PolicyEngine).addPolicy({
+          _tag: "Silent",
+          priority: 1,
+          evaluate: () => Effect.zipRight(Deferred.succeed(asked, undefined), Effect.never)
+        })
+        yield* submit(event())
+        yield* Deferred.await(asked)
+        yield* TestClock.adjust("1 second")
+        return (yield* status).pending.awaitingApproval
+      }),
+      [limits({}), 0],
+      [limits({ policyTimeoutMs: 1_000 }), 1]
+    ),
+  "limits.approvalTtlMs": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* submit(event({ metadata: { category: "deploy" } }))
+        const [approval] = yield* (yield* GatewayService).approvals
+        return approval?.expiresAt.getTime()
+      }),
+      [policies({ requireApprovalFor: ["deploy"] }), 86_400_000],
+      [{ ...policies({ requireApprovalFor: ["deploy"] }), limits: { approvalTtlMs: 5_000 } }, 5_000]
+    ),
+  "limits.historyTurns": () =>
+    differ(
+      history,
+      [limits({}), "6"],
+      [limits({ historyTurns: 2 }), "2"],
+      shownAs(({ history }) => history.length)
+    ),
+  "limits.historyCharacters": () =>
+    differ(
+      history,
+      [limits({}), "6"],
+      [limits({ historyCharacters: 7 }), "2"],
+      shownAs(({ history }) => history.length)
+    ),
+  "limits.payloadCharacters": () =>
+    differ(
+      Effect.map(run(event()), ({ text }) => text),
+      [limits({}), '{"n":1}'],
+      [limits({ payloadCharacters: 3 }), '{"n… (4 more characters)'],
+      shownAs(({ payloadText }) => payloadText)
+    ),
+  "limits.maxEventBytes": () =>
+    differ(
+      Effect.match(submit(event({ payload: "größer" })), {
+        onFailure: ({ message }) => message,
+        onSuccess: () => "taken"
+      }),
+      [limits({ maxEventBytes: 12 }), "taken"],
+      [limits({ maxEventBytes: 11 }), "payload and metadata have 12 bytes; at most 11 are kept (limits.maxEventBytes)"]
+    ),
+
+  timezone: () =>
+    differ(
+      Effect.map(status, ({ budget }) => budget.resetsAt.toISOString()),
+      [{}, "1970-01-02T00:00:00.000Z"],
+      [{ timezone: "Asia/Tokyo" }, "1970-01-01T15:00:00.000Z"]
+    )
+}
+
+/** Every key a configuration may have, as a path; `*` stands for a name, and lists are walked through. */
+const keysOf = (ast: SchemaAST.AST, path = ""): ReadonlyArray<string> => {
+  switch (ast._tag) {
+    case "TypeLiteral":
+      return [
+        ...ast.propertySignatures.flatMap(({ name, type }) =>
+          keysOf(type, path === "" ? String(name) : `${path}.${String(name)}`)
+        ),
+        ...ast.indexSignatures.flatMap(({ type }) => keysOf(type, `${path}.*`))
+      ]
+    case "Union":
+      return ast.types.flatMap((type) => (SchemaAST.isUndefinedKeyword(type) ? [] : keysOf(type, path)))
+    case "TupleType":
+      return [...ast.elements, ...ast.rest].flatMap(({ type }) => keysOf(type, path))
+    case "Refinement":
+    case "Transformation":
+      return keysOf(ast.from, path)
+    default:
+      return [path]
+  }
+}
+
+describe("N33: options parsed and never read: here every key has an effect", () => {
+  const keys = [...new Set(keysOf(Schema.encodedSchema(GatewayConfig).ast))]
+
+  it("every key of the schema is in the table, and no other", () => {
+    expect(keys.length).toBeGreaterThan(50)
+    expect(Object.keys(EFFECTS).sort()).toEqual([...keys].sort())
+  })
+
+  for (const key of keys) {
+    it.effect(key, () => EFFECTS[key]?.() ?? Effect.dieMessage(`${key} has no entry in EFFECTS`))
+  }
+
+  it.effect("`heartbeat` may be one or several", () =>
+    Effect.gen(function* () {
+      const several = { agents, heartbeat: [{ intervalMs: 1_000 }, { intervalMs: 2_000, agentId: "chat" }] }
+      expect((yield* seen(several, jobs)).map(({ name }) => name)).toEqual(["heartbeat ops", "heartbeat chat"])
+    })
+  )
+})
