@@ -13,7 +13,7 @@ const commands = {
   demo: [process.execPath, ...source, "apps/demo/src/main.ts"],
   // What users run is the compiled code: that is what is measured.
   bench: [process.execPath, "--expose-gc", "apps/bench/dist/main.js"],
-  test: [bin("vitest"), "run"]
+  test: [bin("vitest"), "run", "--maxWorkers=2", "--minWorkers=1"]
 }
 
 const run = (command, args) =>

@@ -15,6 +15,21 @@ export interface Approval {
   readonly decidedBy: string | undefined
 }
 
+/**
+ * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
+ * - `awaiting-approval`: judged `escalate`.
+ * - `executed`, `suppressed`, `merged` (into another event), `denied`: the decision is final.
+ */
+export type EventState =
+  | "accepted"
+  | "deferred"
+  | "merging"
+  | "awaiting-approval"
+  | "executed"
+  | "suppressed"
+  | "merged"
+  | "denied"
+
 /** What a decision was made on. */
 export interface Evidence {
   /** The policies that were asked before the one that decided, and passed. */
@@ -26,16 +41,7 @@ export interface Evidence {
 /** An event as it stands in the records: what came, what was decided, what came of it. */
 export interface EventRecord {
   readonly event: GatewayEvent
-  /** Where it is: `executed`, `suppressed`, `merged` and `denied` are final, the others wait for something. */
-  readonly state:
-    | "accepted"
-    | "deferred"
-    | "merging"
-    | "awaiting-approval"
-    | "executed"
-    | "suppressed"
-    | "merged"
-    | "denied"
+  readonly state: EventState
   /** `undefined` while no policy has decided. */
   readonly decision: Action | undefined
   readonly policy: string | undefined

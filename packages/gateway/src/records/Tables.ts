@@ -2,26 +2,12 @@
  * The records as they are stored: one row type per table. Column names are the ones in the database; JSON is text;
  * instants are Unix milliseconds.
  */
+import type { EventState } from "../domain/EventRecord.ts"
 import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
 import type { Action } from "../domain/PolicyDecision.ts"
 import type { RunState } from "../domain/Run.ts"
 import type { Role } from "../domain/Session.ts"
 import type { SwitchMode } from "../domain/Switch.ts"
-
-/**
- * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
- * - `awaiting-approval`: judged `escalate`.
- * - `executed`, `suppressed`, `merged` (into the event `merged_into`), `denied`: the decision is final.
- */
-export type EventState =
-  | "accepted"
-  | "deferred"
-  | "merging"
-  | "awaiting-approval"
-  | "executed"
-  | "suppressed"
-  | "merged"
-  | "denied"
 
 export interface EventRow {
   readonly seq: number

@@ -1,26 +1,14 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Option, Schedule } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Schedule } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
-import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import type { Agent, RunResult, RunTask, Usage } from "../domain/Run.ts"
-import { AuditLog } from "../records/AuditLog.ts"
-import { BudgetLedger } from "../records/BudgetLedger.ts"
+import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { toEvent } from "../records/EventCodec.ts"
-import { Journal, type Tx } from "../records/Journal.ts"
+import type { Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
-import type { RunRow } from "../records/Tables.ts"
 import { AgentRunner } from "./AgentRunner.ts"
 import { KillSwitch } from "./KillSwitch.ts"
-
-/** An event that was let through, and the run that is to handle it. */
-export interface Dispatch {
-  readonly event: GatewayEvent
-  readonly agentId: string
-  readonly taskDescription: string
-  /** The event's payload as JSON. */
-  readonly payloadText: string
-}
+import { type Dispatch, isResult, make as makeSteps, type RunItem } from "./RunSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -42,12 +30,6 @@ export interface DispatcherShape {
 /** The single point where events reach an agent: one run per session, so many at a time, none past the kill switch. */
 export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
 
-interface Item extends Dispatch {
-  readonly runId: string
-  /** Attempts made so far. */
-  attempt: number
-}
-
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
@@ -56,37 +38,22 @@ const PAGE = 500
 const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
   step.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
 
-const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
-  if (Cause.isInterruptedOnly(cause)) return "terminated by the kill switch"
-  const failure = Cause.squash(cause)
-  return failure instanceof Error ? failure.message : String(failure)
-}
-
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
-const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
-/** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
-const isResult = (result: RunResult): boolean =>
-  typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
-
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
-    const journal = yield* Journal
-    const audit = yield* AuditLog
-    const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
     const { historyCharacters, historyTurns, maxAttempts, maxConcurrentRuns, payloadCharacters, runTimeoutMs } =
       config.limits
-    const keepsHistory = config.accessControl.mode === "chat"
+    const { abandon, end, record, sessionOf, start } = yield* makeSteps(config)
 
     const agents = new Map<string, Agent>(Object.entries(config.agents).map(([id, agent]) => [id, { id, ...agent }]))
-    const lanes = new Map<string, Array<Item>>()
+    const lanes = new Map<string, Array<RunItem>>()
     const ready = MutableList.empty<string>()
     /** Lanes whose first item the kill switch holds back. */
     const parked = new Set<string>()
-    const active = new Map<string, Item>()
+    const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
     const idle: Array<() => void> = []
     let waiting = 0
@@ -94,8 +61,7 @@ export const make = (config: GatewayConfig) =>
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
-    const laneOf = ({ event }: Item): string => event.sessionKey ?? event.id
-    const sessionOf = ({ event }: Dispatch): string | undefined => (keepsHistory ? event.sessionKey : undefined)
+    const laneOf = ({ event }: RunItem): string => event.sessionKey ?? event.id
     const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
       runId,
       attempt,
@@ -109,108 +75,14 @@ export const make = (config: GatewayConfig) =>
     })
     const estimate = (dispatch: Dispatch): number =>
       runner.estimate(taskOf(dispatch, "", 1), sessionOf(dispatch) === undefined ? 0 : historyCharacters)
-    const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
-    /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
-    const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
-    const costOf = (result: RunResult): number | null => {
-      const price = priceOf(result.model)
-      if (price === undefined) return null
-      const { inputTokens, outputTokens } = result.usage
-      return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
-    }
-
-    const start = (item: Item) =>
-      journal.step((tx) => {
-        const { agentId, event, runId, taskDescription } = item
-        // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
-        const attempt = item.attempt + 1
-        tx.write({
-          op: "update",
-          table: "runs",
-          key: { id: runId },
-          set: { state: "running", attempt, started_at: tx.now }
-        })
-        audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
-        tx.publish({
-          _tag: "ProactiveActionInitiated",
-          at: tx.now,
-          eventId: event.id,
-          source: event.source,
-          agentId,
-          runId,
-          attempt,
-          taskDescription
-        })
-        tx.onCommit(() => {
-          item.attempt = attempt
-        })
-        return tx.now
-      })
-
-    const end = (item: Item, startedAt: number, exit: Exit.Exit<RunResult, AgentRunError>) =>
-      journal.step((tx) => {
-        const { agentId, event, runId } = item
-        const result = Exit.isSuccess(exit) ? exit.value : undefined
-        const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
-        const error = Exit.isFailure(exit) ? messageOf(exit.cause) : null
-        const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
-        const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
-        const { inputTokens, outputTokens } =
-          charged !== undefined && isUsage(charged) ? charged : { inputTokens: 0, outputTokens: 0 }
-        const costUsd = result === undefined ? null : costOf(result)
-        const model = result?.model ?? null
-        tx.write({
-          op: "update",
-          table: "runs",
-          key: { id: runId },
-          set: {
-            state,
-            input_tokens: inputTokens,
-            output_tokens: outputTokens,
-            cost_usd: costUsd,
-            model,
-            text: result?.text ?? null,
-            error,
-            ended_at: tx.now
-          }
-        })
-        ledger.settle(runId, inputTokens + outputTokens, tx.now)
-        const session = sessionOf(item)
-        if (session !== undefined && result !== undefined) {
-          sessions.append(tx, session, agentId, [
-            { role: "user", content: item.taskDescription, sender: event.sender, eventId: event.id },
-            { role: "assistant", content: result.text, eventId: event.id }
-          ])
-        }
-        audit.append(tx, {
-          kind: "run.ended",
-          eventId: event.id,
-          data: { runId, attempt: item.attempt, state, inputTokens, outputTokens, costUsd, model, error }
-        })
-        tx.publish({
-          _tag: "ProactiveActionCompleted",
-          at: tx.now,
-          eventId: event.id,
-          source: event.source,
-          agentId,
-          runId,
-          success: result !== undefined,
-          tokensUsed: inputTokens + outputTokens,
-          costUsd: costUsd ?? undefined,
-          durationMs: tx.now - startedAt,
-          text: result?.text,
-          error: error ?? undefined
-        })
-      })
-
-    const historyOf = (item: Item) => {
+    const historyOf = (item: RunItem) => {
       const key = sessionOf(item)
       if (key === undefined) return Effect.succeed([])
       return sessions
         .history(key, { turns: historyTurns, characters: historyCharacters })
         .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
     }
-    const callAgent = (item: Item): Effect.Effect<RunResult, AgentRunError> =>
+    const callAgent = (item: RunItem): Effect.Effect<RunResult, AgentRunError> =>
       historyOf(item).pipe(
         Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history })),
         Effect.filterOrFail(
@@ -233,14 +105,14 @@ export const make = (config: GatewayConfig) =>
         })
       )
     /** How long to wait before another attempt; `undefined` when there is to be none. */
-    const retryDelay = (item: Item, exit: Exit.Exit<RunResult, AgentRunError>): number | undefined => {
+    const retryDelay = (item: RunItem, exit: Exit.Exit<RunResult, AgentRunError>): number | undefined => {
       if (Exit.isSuccess(exit) || Exit.isInterrupted(exit) || item.attempt >= maxAttempts) return undefined
       const failure = Cause.failureOption(exit.cause)
       if (failure._tag === "None" || !failure.value.retryable) return undefined
       const delay = failure.value.retryAfterMillis ?? Math.min(RETRY_BASE * 2 ** (item.attempt - 1), RETRY_MOST)
       return delay > runTimeoutMs ? undefined : delay
     }
-    const work = (item: Item): Effect.Effect<void> =>
+    const work = (item: RunItem): Effect.Effect<void> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           while (true) {
@@ -283,7 +155,7 @@ export const make = (config: GatewayConfig) =>
         )
       }
     }
-    const release = (item: Item, lane: string): void => {
+    const release = (item: RunItem, lane: string): void => {
       active.delete(item.runId)
       terminated.delete(item.runId)
       if (lanes.get(lane)?.length === 0) lanes.delete(lane)
@@ -291,7 +163,7 @@ export const make = (config: GatewayConfig) =>
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const enqueue = (item: Item): void => {
+    const enqueue = (item: RunItem): void => {
       const lane = laneOf(item)
       const queue = lanes.get(lane)
       waiting += 1
@@ -313,33 +185,6 @@ export const make = (config: GatewayConfig) =>
       pump()
     })
 
-    const abandon = (run: RunRow) =>
-      journal.step((tx) => {
-        const error = `cut off in its last attempt of ${maxAttempts}`
-        tx.write({
-          op: "update",
-          table: "runs",
-          key: { id: run.id },
-          set: { state: "abandoned", error, ended_at: tx.now }
-        })
-        ledger.settle(run.id, 0, tx.now)
-        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", error }
-        audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
-        tx.publish({
-          _tag: "ProactiveActionCompleted",
-          at: tx.now,
-          eventId: run.event_id,
-          source: run.source,
-          agentId: run.agent_id,
-          runId: run.id,
-          success: false,
-          tokensUsed: 0,
-          costUsd: undefined,
-          durationMs: tx.now - (run.started_at ?? tx.now),
-          text: undefined,
-          error
-        })
-      })
     const resume = Effect.gen(function* () {
       const open = yield* store.find("runs", {
         where: { state: { in: ["pending", "running"] } },
@@ -363,32 +208,7 @@ export const make = (config: GatewayConfig) =>
 
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
-        const { agentId, event, taskDescription } = dispatch
-        const reserved = estimate(dispatch)
-        tx.write({
-          op: "insert",
-          table: "runs",
-          row: {
-            id: runId,
-            event_id: event.id,
-            agent_id: agentId,
-            source: event.source,
-            state: "pending",
-            attempt: 0,
-            task: taskDescription,
-            reserved_tokens: reserved,
-            input_tokens: 0,
-            output_tokens: 0,
-            cost_usd: null,
-            model: null,
-            text: null,
-            error: null,
-            created_at: tx.now,
-            started_at: null,
-            ended_at: null
-          }
-        })
-        ledger.reserve(runId, reserved, tx.now)
+        record(tx, runId, dispatch, estimate(dispatch))
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
       estimate,
