@@ -174,8 +174,7 @@ export const make = (config: GatewayConfig) =>
     yield* admission.resume
     yield* scheduler.start
     yield* sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive).pipe(
-      Effect.tapError((error) => Effect.logWarning("old sessions could not be pruned", error)),
-      Effect.ignore,
+      Effect.catchAll((error) => Effect.logWarning("old sessions could not be pruned", error)),
       Effect.repeat(Schedule.spaced("1 hour")),
       Effect.forkScoped
     )

@@ -1,5 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
-import { AuditLog, EventBus, Gateway, GatewayService, KillSwitch, Policy, PolicyEngine } from "@postilion/gateway"
+import {
+  AgentRunError,
+  AuditLog,
+  EventBus,
+  Gateway,
+  GatewayService,
+  KillSwitch,
+  Policy,
+  PolicyEngine
+} from "@postilion/gateway"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 
 import * as AgentRunner from "@postilion/gateway/runs/AgentRunner"
@@ -144,6 +153,33 @@ describe("the road", () => {
       expect(yield* gateway.outcome(eventId)).toMatchObject({ run: { state: "completed" } })
       expect((yield* KillSwitch).modes().size).toBe(0)
     }).pipe(Effect.provide(Gateway.layerTest()))
+  )
+
+  it.scoped("run gives the agent's answer, or says who kept the event from it, or why the agent failed", () =>
+    Effect.gen(function* () {
+      const gateway = yield* GatewayService
+      expect(yield* gateway.run(submitted)).toMatchObject({ state: "completed", text: "ok", inputTokens: 60 })
+      const engine = yield* PolicyEngine
+      yield* engine.addPolicy(
+        Policy.make("No", {
+          priority: 1,
+          evaluate: (event) => (event.metadata.stop === true ? Policy.skip("not today") : Policy.pass)
+        })
+      )
+      const stopped = yield* Effect.flip(gateway.run({ ...submitted, metadata: { stop: true } }))
+      expect(stopped).toMatchObject({ _tag: "PolicyViolationError", policy: "No" })
+      expect(stopped.message).toContain("suppressed by No: not today")
+      const failed = yield* Effect.flip(gateway.run({ ...submitted, payload: "fail" }))
+      expect(failed).toMatchObject({ _tag: "AgentRunError", message: "the model is down", retryable: false })
+    }).pipe(
+      Effect.provide(
+        Gateway.layerTest({}, ({ event }) =>
+          event.payload === "fail"
+            ? new AgentRunError({ message: "the model is down", retryable: false })
+            : Effect.succeed({ text: "ok", usage: { inputTokens: 60, outputTokens: 40 }, model: "scripted" })
+        )
+      )
+    )
   )
 
   it.scoped("tells what happened, in order, after it is recorded", () =>
