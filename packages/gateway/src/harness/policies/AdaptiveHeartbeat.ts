@@ -18,8 +18,8 @@ const metadataOf = (event: GatewayEvent): HeartbeatMetadata => event.metadata as
 
 /**
  * Priority 10. Skips heartbeat ticks that have nothing to look at: `adaptive`, when nothing but heartbeats happened to the
- * agent since its last tick and nothing is pending; `conservative`, when nothing is pending; `always`, never. After
- * `maxConsecutiveSkips` in a row one goes through.
+ * agent since its last tick and nothing is pending; `conservative`, when nothing is pending; `always`, never. What waits for a
+ * person is not pending: the agent can do nothing about it. After `maxConsecutiveSkips` in a row one goes through.
  */
 export const make = (options: AdaptiveHeartbeatOptions = {}) =>
   Policy.make("AdaptiveHeartbeat", {
@@ -29,7 +29,7 @@ export const make = (options: AdaptiveHeartbeatOptions = {}) =>
       const policy = metadataOf(event).heartbeatPolicy ?? options.policy ?? "adaptive"
       const most = metadataOf(event).maxConsecutiveSkips ?? options.maxConsecutiveSkips ?? 6
       if (policy === "always" || heartbeat.consecutiveSkips >= most) return Policy.pass
-      const idle = pending.queued + pending.merging + pending.awaitingApproval === 0
+      const idle = pending.queued + pending.merging === 0
       if (policy === "conservative") return idle ? Policy.skip("nothing is pending") : Policy.pass
       return idle && !heartbeat.changed ? Policy.skip("nothing has changed since the last tick") : Policy.pass
     }
