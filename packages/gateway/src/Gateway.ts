@@ -19,6 +19,7 @@ import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
 import * as JournalModule from "./records/Journal.ts"
 import * as SessionStoreModule from "./records/SessionStore.ts"
+import * as StorageWatch from "./records/StorageWatch.ts"
 import type { Store, StoreError } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
@@ -76,6 +77,7 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
   })
   const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
     Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
+    Layer.provideMerge(StorageWatch.layer),
     Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer())),
     Layer.provideMerge(JournalModule.layer(limits)),
     Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))

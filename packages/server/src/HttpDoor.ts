@@ -1,4 +1,4 @@
-import { GatewayService, Store, WebhookRouter } from "@postilion/gateway"
+import { GatewayService, Journal, Store, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer } from "effect"
 import * as Authorization from "./Authorization.ts"
@@ -37,6 +37,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const listener = yield* HttpListener
     const gateway = yield* GatewayService
     const store = yield* Store
+    const journal = yield* Journal
     const webhooks = yield* WebhookRouter
     const chat = yield* ChatDoor.make(options)
     const authorize = Authorization.make(tokens)
@@ -45,12 +46,14 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const readiness = Effect.suspend(() =>
       draining
         ? Effect.succeed(unready("the gateway is stopping"))
-        : store.find("switches", { limit: 1 }).pipe(
-            Effect.as(json(200, { status: "ready" })),
-            Effect.catchAll((error) =>
-              Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
+        : journal.failing() !== undefined
+          ? Effect.succeed(unready("the storage cannot be written"))
+          : store.find("switches", { limit: 1 }).pipe(
+              Effect.as(json(200, { status: "ready" })),
+              Effect.catchAll((error) =>
+                Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
+              )
             )
-          )
     )
     const answerApproval = (verb: "approve" | "deny", { parts, principal }: Asked) => {
       const [id = ""] = parts
@@ -151,5 +154,5 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  */
 export const layer = (
   options: HttpDoorOptions
-): Layer.Layer<never, never, HttpListener | GatewayService | Store | WebhookRouter> =>
+): Layer.Layer<never, never, HttpListener | GatewayService | Journal | Store | WebhookRouter> =>
   Layer.scopedDiscard(make(options))

@@ -23,6 +23,9 @@ export const codeOf = (cause: unknown): string => {
 
 export const isLocked = (cause: unknown): boolean => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(cause))
 
+/** The disk is full, or a file is as large as it may be; the database's index of its log is grown in its own way. */
+const FULL: ReadonlySet<string> = new Set(["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "ENOSPC", "EDQUOT", "EFBIG"])
+
 /** What went wrong with a file, as whoever set `storage` needs to read it; an error that says so already stays. */
 export const explain = (file: string, cause: unknown): GatewayConfigError => {
   if (cause instanceof GatewayConfigError) return cause
@@ -31,6 +34,12 @@ export const explain = (file: string, cause: unknown): GatewayConfigError => {
   if (code.startsWith("SQLITE_CORRUPT")) return refuse(file, "is damaged", LEFT_ALONE, cause)
   if (isLocked(cause)) {
     return refuse(file, "is locked by another program", "close what has it open, such as a `sqlite3` shell", cause)
+  }
+  if (FULL.has(code)) {
+    return refuse(file, `cannot grow (${code})`, "make room on its disk, or raise the limit on file sizes", cause)
+  }
+  if (code.startsWith("SQLITE_READONLY")) {
+    return refuse(file, "cannot be written, only read", "make it and its folder writable for this user", cause)
   }
   const why = code === "" ? "" : ` (${code})`
   return refuse(file, `cannot be opened${why}`, "make it and its folder readable and writable for this user", cause)

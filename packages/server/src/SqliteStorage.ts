@@ -7,6 +7,7 @@ import * as StoreSql from "@postilion/gateway/records/StoreSql"
 import { Context, Effect, Layer } from "effect"
 import * as SingleOwner from "./SingleOwner.ts"
 import { connect, explain, LEFT_ALONE, refuse } from "./SqliteConnection.ts"
+import { damageOf } from "./SqliteWal.ts"
 
 export interface SqliteStorageOptions {
   /** A file, made when there is none; its folder must exist. `:memory:` keeps records until the process ends. */
@@ -23,8 +24,9 @@ const SET_UP = [
   "PRAGMA busy_timeout = 1000",
   // The library's default in WAL mode is NORMAL: a power cut would take back what was answered with a 202.
   "PRAGMA synchronous = FULL",
-  // Another program that writes is noticed now, and not at the first event.
+  // Another program that writes, or a file that may only be read, is noticed now and not at the first event.
   "BEGIN IMMEDIATE",
+  "CREATE TABLE postilion_can_write (yes INTEGER)",
   "ROLLBACK"
 ]
 
@@ -50,6 +52,8 @@ const locate = (filename: string): Effect.Effect<string, GatewayConfigError> =>
 const check = (file: string): Effect.Effect<void, GatewayConfigError> =>
   Effect.gen(function* () {
     if (!existsSync(file) || statSync(file).size === 0) return
+    const torn = damageOf(`${file}-wal`)
+    if (torn !== undefined) yield* refuse(`${file}-wal`, `is damaged (${torn})`, LEFT_ALONE)
     // What a crash left in a rollback journal belongs into the file first; a connection that only reads cannot do that.
     const readonly = !existsSync(`${file}-journal`)
     const connection = yield* connect({ filename: file, readonly, disableWAL: true }, ["PRAGMA busy_timeout = 0"])
@@ -57,7 +61,11 @@ const check = (file: string): Effect.Effect<void, GatewayConfigError> =>
     const [row] = yield* sql.unsafe<{ readonly quick_check: string }>("PRAGMA quick_check(1)")
     const found = row?.quick_check.replaceAll(/\s+/g, " ")
     if (found !== "ok") yield* refuse(file, `is damaged (quick_check: ${found})`, LEFT_ALONE)
+    const newer = yield* Effect.provide(StoreSql.newerSchema, connection)
+    if (newer !== undefined) yield* refuse(file, newer, "it was left as it is: start that version, or a later one")
   }).pipe(
+    // What cannot be read of a file is a defect to the generator.
+    Effect.catchAllDefect(Effect.fail),
     Effect.scoped,
     Effect.mapError((cause) => explain(file, cause))
   )
@@ -75,8 +83,8 @@ const open = (filename: string) =>
  * Records in a SQLite file, in WAL mode with `synchronous = FULL`: what is committed survives a power cut. Only this process
  * may work with the file; others may read it.
  *
- * Fails with a `GatewayConfigError` (path `storage`) when the file is damaged or no database, cannot be opened, or is in
- * use; it is checked before anything is written to it. Fails with a `StoreError` when its tables cannot be brought up to
+ * Fails with a `GatewayConfigError` (path `storage`) when the file is damaged or no database, was written by a newer
+ * version, cannot be opened, or is in use; it is checked before anything is written to it. Fails with a `StoreError` when its tables cannot be brought up to
  * date.
  */
 export const layer = ({

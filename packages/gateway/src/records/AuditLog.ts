@@ -18,6 +18,7 @@ export type AuditKind =
   | "job.changed"
   | "policy.changed"
   | "session.deleted"
+  | "storage.recovered"
 
 export interface AuditEntry {
   readonly kind: AuditKind

@@ -31,6 +31,16 @@ export interface JournalOptions {
   readonly maxBatch?: number
 }
 
+/** Since when no commit has succeeded. */
+export interface Failing {
+  /** Unix milliseconds of the first commit that failed. */
+  readonly since: number
+  /** Batches withdrawn since then. */
+  readonly batches: number
+  /** What the store said last. */
+  readonly message: string
+}
+
 export interface JournalShape {
   /**
    * Runs `run` and commits what it writes, together with the steps of other fibers. Steps run one at a time, in the
@@ -41,6 +51,10 @@ export interface JournalShape {
   readonly step: <A>(run: (tx: Tx) => A, options?: StepOptions) => Effect.Effect<A, GatewayError>
   /** Loads state now, and again whenever a batch had to be withdrawn. Loads run in the order of registration. */
   readonly register: (load: Effect.Effect<void, StoreError>) => Effect.Effect<void, StoreError, Scope.Scope>
+  /** How commits fail, from the first that did until one succeeds; `undefined` while they do not. */
+  readonly failing: () => Failing | undefined
+  /** Waits for a batch to be withdrawn. */
+  readonly withdrawn: Effect.Effect<void>
 }
 
 /** The one writer: turns steps into transactions. */
@@ -110,6 +124,8 @@ export const make = (options: JournalOptions = {}) =>
     let wake: (() => void) | undefined
     let closed = false
     const loads: Array<Effect.Effect<void, StoreError>> = []
+    let failing: Failing | undefined
+    const watchers = new Set<() => void>()
 
     const step: JournalShape["step"] = <A>(run: (tx: Tx) => A, options?: StepOptions) =>
       Effect.async<A, GatewayError>((resume) => {
@@ -168,7 +184,10 @@ export const make = (options: JournalOptions = {}) =>
             break
           }
         }
-        if (tx.writes.length > 0) yield* store.commit(tx.writes)
+        if (tx.writes.length > 0) {
+          yield* store.commit(tx.writes)
+          failing = undefined
+        }
         return { tx, exits, broken }
       })
     /** What follows from a commit. It cannot be taken back any more, so nothing here may make a caller think that it was. */
@@ -198,9 +217,12 @@ export const make = (options: JournalOptions = {}) =>
     const withdraw = (batch: ReadonlyArray<Pending>, cause: Cause.Cause<StoreError>) =>
       Effect.gen(function* () {
         yield* Effect.logError(`a batch of ${batch.length} steps was withdrawn`, cause)
-        yield* reload
         const failure = Cause.squash(cause)
         const detail = failure instanceof Error ? failure.message : String(failure)
+        const since = failing?.since ?? clock.unsafeCurrentTimeMillis()
+        failing = { since, batches: (failing?.batches ?? 0) + 1, message: detail }
+        yield* reload
+        for (const tell of [...watchers]) tell()
         const error = new GatewayError({ reason: "storage", message: `nothing was recorded: ${detail}`, cause })
         for (const { resume } of batch) resume(Exit.fail(error))
       })
@@ -233,7 +255,15 @@ export const make = (options: JournalOptions = {}) =>
           () => Effect.sync(() => void loads.splice(loads.indexOf(load), 1))
         )
       )
-    return Journal.of({ step, register })
+    const withdrawn: JournalShape["withdrawn"] = Effect.async<void>((resume) => {
+      const tell = (): void => {
+        watchers.delete(tell)
+        resume(Effect.void)
+      }
+      watchers.add(tell)
+      return Effect.sync(() => watchers.delete(tell))
+    })
+    return Journal.of({ step, register, failing: () => failing, withdrawn })
   })
 
 export const layer = (options?: JournalOptions): Layer.Layer<Journal, never, Store | EventBus> =>

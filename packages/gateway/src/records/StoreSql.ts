@@ -9,9 +9,26 @@ export const migrations: Record<string, Effect.Effect<void, unknown, SqlClient.S
   "0001_initial": initial
 }
 
-const migrate = Migrator.make({})({
-  loader: Migrator.fromRecord(migrations),
-  table: "postilion_migrations"
+const MIGRATED = "postilion_migrations"
+const migrate = Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: MIGRATED })
+const LATEST = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
+
+/**
+ * What to say of a database that a newer version has migrated: `has schema version 7 ("reports", since …) …`; `undefined`
+ * when there is nothing in it that this version does not know. Only reads.
+ */
+export const newerSchema = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const tables = yield* sql.onDialectOrElse({
+    sqlite: () => sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${MIGRATED}`,
+    orElse: () => sql`SELECT table_name FROM information_schema.tables WHERE table_name = ${MIGRATED}`
+  })
+  if (tables.length === 0) return undefined
+  const [newest] = yield* sql<{ readonly migration_id: number; readonly name: string; readonly created_at: unknown }>`
+    SELECT migration_id, name, created_at FROM ${sql(MIGRATED)} ORDER BY migration_id DESC LIMIT 1`
+  if (newest === undefined || newest.migration_id <= LATEST) return undefined
+  const { created_at, migration_id, name } = newest
+  return `has schema version ${migration_id} ("${name}", since ${created_at}), written by a newer Postilion; this one knows up to version ${LATEST}`
 })
 
 /**
@@ -40,6 +57,10 @@ const storeError = (message: string) => (cause: unknown) => {
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
+  const newer = yield* Effect.mapError(newerSchema, storeError("the database's schema could not be read"))
+  if (newer !== undefined) {
+    return yield* new StoreError({ message: `the database ${newer}; nothing in it was changed: start that version` })
+  }
   yield* migrate.pipe(
     // A migration that fails dies.
     Effect.catchAllDefect(Effect.fail),
