@@ -3,7 +3,7 @@ import { AuditLog, GatewayService, Policy, PolicyEngine, type SchedulingPolicy, 
 import { AgentRunError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import { Deferred, Effect, TestClock } from "effect"
-import { gatewayOn, tempFile, watch } from "./TestGateway.ts"
+import { answerOf, gatewayOn, tempFile, watch } from "./TestGateway.ts"
 
 const input = (change: Partial<RawInput> = {}): RawInput => ({ source: "webhook", payload: { n: 1 }, ...change })
 
@@ -133,6 +133,42 @@ describe("a gateway that is closed and opened again", () => {
         expect((yield* gateway.find((yield* gateway.submit(pr(5))).eventId))?.state).toBe("merging")
         yield* checkRecords
       }).pipe(Effect.provide(gatewayOn(file)))
+    })
+  )
+
+  it.scoped("N13: runs what became due while it was down once", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const until = Policy.make("Until", {
+        priority: 1,
+        evaluate: ({ source }, { now }) =>
+          source === "cron" && now.epochMillis < 600_000
+            ? Policy.queue({ reason: "not yet", until: new Date(600_000) })
+            : Policy.pass
+      })
+      const ids = yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* (yield* PolicyEngine).addPolicy(until)
+        const merging = yield* gateway.submit(input({ metadata: { mergeKey: "prs" } }))
+        const queued = yield* gateway.submit(input({ source: "cron" }))
+        return [merging.eventId, queued.eventId]
+      }).pipe(Effect.provide(gatewayOn(file)))
+
+      yield* TestClock.adjust("1 hour")
+      const calls: Array<string> = []
+      const respond = ({ event }: { readonly event: { readonly id: string } }) =>
+        Effect.sync(() => {
+          calls.push(event.id)
+          return answerOf("done")
+        })
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        for (const id of ids) expect(yield* gateway.outcome(id)).toMatchObject({ run: { attempt: 1 } })
+        yield* gateway.drain(1_000)
+        expect(calls).toEqual(ids)
+        expect(yield* (yield* AuditLog).query({ kind: "run.ended" })).toHaveLength(2)
+        yield* checkRecords
+      }).pipe(Effect.provide(gatewayOn(file, {}, respond)))
     })
   )
 

@@ -46,7 +46,7 @@ export interface AdmissionShape {
   readonly answer: (approvalId: string, answer: "approved" | "denied", by: string) => Effect.Effect<void, GatewayError>
   /** How many events are held, by why. */
   readonly held: () => Holds["counts"]
-  /** Judges what an earlier process accepted and did not decide. Once, at start. */
+  /** Judges what an earlier process accepted and did not decide, and from here on what is due. Once, at start. */
   readonly resume: Effect.Effect<void>
   /** Refuses everything from here on. */
   readonly close: Effect.Effect<void>
@@ -75,6 +75,7 @@ export const make = (config: GatewayConfig) =>
     const heartbeats = new HeartbeatHistory()
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
+    const resumed = yield* Effect.makeLatch()
     const { apply, hold, letGo, record, suppressed, toDispatch } = yield* makeVerdict(config, holds, heartbeats, alarm)
     const clock = yield* Effect.clock
     let lastSeq = 0
@@ -172,8 +173,9 @@ export const make = (config: GatewayConfig) =>
       suppressed(tx, subject, held.approval.policy, reason)
     }
 
+    // Not before the runs of an earlier process are taken up: one that is recorded now would be taken for one of them.
     const onDue = (ids: ReadonlyArray<string>) =>
-      rejudge(ids).pipe(
+      resumed.whenOpen(rejudge(ids)).pipe(
         Effect.catchAll((error) => {
           // Loaded again after the failure, the holds are due again: the alarm comes back to them.
           return Effect.zipRight(Effect.logError("judging held events failed", error), Effect.sleep("1 second"))
@@ -351,7 +353,7 @@ export const make = (config: GatewayConfig) =>
         const ids: Array<string> = []
         for (const held of holds.values()) if (held.kind === "undecided") ids.push(held.event.id)
         const decideAll = Effect.forEach(ids, (id) => rejudge([id]), { discard: true, concurrency: STEP_SIZE })
-        return decideAll.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
+        return decideAll.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie, Effect.zipRight(resumed.open))
       }),
       close: Effect.sync(() => {
         closed = true
