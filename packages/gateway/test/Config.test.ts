@@ -327,6 +327,16 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
         )
       expect((yield* reserved(5_000)) - (yield* reserved(1_000))).toBe(4_000)
     }),
+  "agents.*.maxConcurrentRuns": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* Effect.forEach([1, 2, 3], () => submit(event()), { concurrency: "unbounded" })
+        return (yield* status).pending.running
+      }),
+      [{ agents: { a: {} } }, 3],
+      [{ agents: { a: { maxConcurrentRuns: 1 } } }, 1],
+      () => Effect.never
+    ),
 
   "heartbeat.intervalMs": () =>
     differ(

@@ -77,7 +77,9 @@ export const AgentConfig = Schema.Struct({
   /** System prompt. Default: none. */
   instructions: withDefault(Schema.String, ""),
   /** Most tokens one answer may have; part of every reservation. Default: 1,024. */
-  maxOutputTokens: withDefault(PositiveInt, 1024)
+  maxOutputTokens: withDefault(PositiveInt, 1024),
+  /** Runs of this agent at a time. Default: `limits.maxConcurrentRuns`, which counts over all agents in any case. */
+  maxConcurrentRuns: Schema.optional(PositiveInt)
 })
 
 export const HeartbeatConfig = Schema.Struct({

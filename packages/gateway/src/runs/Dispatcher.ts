@@ -1,4 +1,4 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Schedule } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
@@ -8,6 +8,7 @@ import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
 import { KillSwitch } from "./KillSwitch.ts"
+import { Lanes } from "./Lanes.ts"
 import { type Dispatch, isResult, make as makeSteps, type RunItem } from "./RunSteps.ts"
 
 export interface DispatcherShape {
@@ -27,7 +28,7 @@ export interface DispatcherShape {
   readonly drain: Effect.Effect<void>
 }
 
-/** The single point where events reach an agent: one run per session, so many at a time, none past the kill switch. */
+/** The single point where events reach an agent: one run per session, so many per agent and in all, none past the kill switch. */
 export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
 
 const RETRY_BASE = 1_000
@@ -48,20 +49,25 @@ export const make = (config: GatewayConfig) =>
       config.limits
     const { abandon, end, record, sessionOf, start } = yield* makeSteps(config)
 
-    const agents = new Map<string, Agent>(Object.entries(config.agents).map(([id, agent]) => [id, { id, ...agent }]))
-    const lanes = new Map<string, Array<RunItem>>()
-    const ready = MutableList.empty<string>()
-    /** Lanes whose first item the kill switch holds back. */
-    const parked = new Set<string>()
+    const agents = new Map<string, Agent>(
+      Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
+        id,
+        { id, instructions, maxOutputTokens }
+      ])
+    )
+    const lanes = new Lanes<RunItem>({
+      limit: maxConcurrentRuns,
+      limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
+      mayStart: (agentId) => killSwitch.mode(agentId) === "running"
+    })
     const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
     const idle: Array<() => void> = []
-    let waiting = 0
     let draining = false
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
-    const laneOf = ({ event }: RunItem): string => event.sessionKey ?? event.id
+    const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
     const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
       runId,
       attempt,
@@ -131,47 +137,31 @@ export const make = (config: GatewayConfig) =>
         })
       )
 
-    /** Starts what may start: the first of each lane that is ready, within the limit and the kill switch. */
+    /** Starts what may start. */
     const pump = (): void => {
-      while (!draining && active.size < maxConcurrentRuns) {
-        const lane = MutableList.shift(ready)
-        if (lane === undefined) return
-        const queue = lanes.get(lane)
-        const item = queue?.[0]
-        if (queue === undefined || item === undefined) continue
-        if (killSwitch.mode(item.agentId) !== "running") {
-          parked.add(lane)
-          continue
-        }
-        queue.shift()
-        waiting -= 1
+      while (!draining) {
+        const item = lanes.next()
+        if (item === undefined) return
         active.set(item.runId, item)
         fork(
           item.runId,
           Effect.ensuring(
             work(item),
-            Effect.sync(() => release(item, lane))
+            Effect.sync(() => release(item))
           )
         )
       }
     }
-    const release = (item: RunItem, lane: string): void => {
+    const release = (item: RunItem): void => {
       active.delete(item.runId)
       terminated.delete(item.runId)
-      if (lanes.get(lane)?.length === 0) lanes.delete(lane)
-      else MutableList.append(ready, lane)
+      lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const enqueue = (item: RunItem): void => {
-      const lane = laneOf(item)
-      const queue = lanes.get(lane)
-      waiting += 1
-      if (queue === undefined) {
-        lanes.set(lane, [item])
-        MutableList.append(ready, lane)
-        pump()
-      } else queue.push(item)
+    const enqueue = (item: Omit<RunItem, "lane">): void => {
+      lanes.add({ ...item, lane: laneOf(item) })
+      pump()
     }
 
     yield* killSwitch.onChange(() => {
@@ -180,8 +170,7 @@ export const make = (config: GatewayConfig) =>
         terminated.add(item.runId)
         fork(`terminate:${item.runId}`, FiberMap.remove(fibers, item.runId))
       }
-      for (const lane of parked) MutableList.append(ready, lane)
-      parked.clear()
+      lanes.reconsider()
       pump()
     })
 
@@ -213,7 +202,7 @@ export const make = (config: GatewayConfig) =>
       },
       estimate,
       running: () => active.size,
-      waiting: () => waiting,
+      waiting: () => lanes.waiting,
       isActive: (sessionKey) => lanes.has(sessionKey),
       resume,
       drain: Effect.async<void>((resume) => {

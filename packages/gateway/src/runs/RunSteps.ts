@@ -8,6 +8,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import type { Waiting } from "./Lanes.ts"
 
 /** An event that was let through, and the run that is to handle it. */
 export interface Dispatch {
@@ -18,8 +19,8 @@ export interface Dispatch {
   readonly payloadText: string
 }
 
-/** A run under way. */
-export interface RunItem extends Dispatch {
+/** A run that waits for its turn, or is under way. */
+export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
   /** Attempts made so far. */
   attempt: number
