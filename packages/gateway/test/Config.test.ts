@@ -637,6 +637,26 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       ],
       () => Effect.never
     ),
+  "limits.interruptGraceMs": () =>
+    Effect.suspend(() => {
+      let hear = (): void => {}
+      const deaf = Effect.async<ReturnType<typeof answerOf>>((resume) => {
+        hear = () => resume(Effect.succeed(answerOf("late")))
+      })
+      return differ(
+        Effect.gen(function* () {
+          const told = yield* watch
+          const { eventId } = yield* submit(event())
+          yield* told.until("ProactiveActionInitiated", 1)
+          yield* TestClock.adjust("1 second")
+          yield* TestClock.adjust("5 seconds")
+          return (yield* Effect.flatMap(GatewayService, (gw) => gw.find(eventId)))?.run?.state
+        }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => hear()))),
+        [limits({ maxAttempts: 1, runTimeoutMs: 1_000 }), "running"],
+        [limits({ maxAttempts: 1, runTimeoutMs: 1_000, interruptGraceMs: 5_000 }), "abandoned"],
+        () => Effect.uninterruptible(deaf)
+      )
+    }),
   "limits.maxAttempts": () =>
     differ(
       Effect.gen(function* () {

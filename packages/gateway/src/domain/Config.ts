@@ -194,6 +194,11 @@ export const LimitsConfig = Schema.Struct({
   maxConcurrentRuns: withDefault(PositiveInt, 8),
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
   runTimeoutMs: withDefault(Positive, 600_000),
+  /**
+   * Milliseconds an interrupted run may take to end. One that goes on for longer is abandoned: its session and its place
+   * are free again, and what it still comes to is not recorded as its result. Default: 10,000.
+   */
+  interruptGraceMs: withDefault(Positive, 10_000),
   /** Attempts a run may have, counting those a crash cut off. Default: 3. */
   maxAttempts: withDefault(PositiveInt, 3),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */

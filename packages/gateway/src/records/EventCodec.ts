@@ -26,6 +26,7 @@ export const toRun = (row: RunRow): RunRecord => ({
   source: row.source,
   state: row.state,
   attempt: row.attempt,
+  leaseUntil: row.lease_until === null ? undefined : new Date(row.lease_until),
   reservedTokens: row.reserved_tokens,
   inputTokens: row.input_tokens,
   outputTokens: row.output_tokens,

@@ -41,7 +41,10 @@ export interface RunRow {
   readonly agent_id: string
   readonly source: EventSource
   readonly state: RunState
+  /** The number of the last attempt that began: what fences off the results of earlier ones. */
   readonly attempt: number
+  /** Until when the attempt under way is known to be alive; extended while it is. */
+  readonly lease_until: number | null
   readonly task: string
   readonly reserved_tokens: number
   readonly input_tokens: number

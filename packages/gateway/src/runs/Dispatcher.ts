@@ -7,9 +7,10 @@ import type { Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
+import * as Attempts from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import { type Dispatch, isResult, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import { type Attempt, type Dispatch, isResult, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -45,9 +46,9 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
-    const { historyCharacters, historyTurns, maxAttempts, maxConcurrentRuns, payloadCharacters, runTimeoutMs } =
-      config.limits
-    const { abandon, end, record, sessionOf, start } = yield* makeSteps(config)
+    const { historyCharacters, historyTurns, interruptGraceMs, maxAttempts, maxConcurrentRuns } = config.limits
+    const { payloadCharacters, runTimeoutMs } = config.limits
+    const { abandon, end, extend, fenced, record, retry, sessionOf, start } = yield* makeSteps(config)
 
     const agents = new Map<string, Agent>(
       Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
@@ -100,18 +101,53 @@ export const make = (config: GatewayConfig) =>
               retryable: false,
               usage: { inputTokens: estimate(item), outputTokens: 0 }
             })
-        ),
-        Effect.timeoutFail({
-          duration: runTimeoutMs,
-          onTimeout: () =>
-            new AgentRunError({
-              message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
-              retryable: true
-            })
-        })
+        )
       )
+    /** Succeeds when the attempt is to be interrupted. */
+    const watch = Effect.as(
+      Effect.sleep(runTimeoutMs),
+      new AgentRunError({
+        message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
+        retryable: true
+      })
+    )
+    const keepLease = (item: RunItem, attempt: Attempt) =>
+      extend(item, attempt).pipe(
+        Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
+        Effect.schedule(Schedule.spaced(LEASE / 3))
+      )
+    /** What an attempt that has ended comes to. */
+    const exitOf = ({ cut, exit, stopped }: Extract<Attempts.Outcome, { _tag: "Ended" }>): Attempts.RunExit => {
+      if (Exit.isSuccess(exit)) return exit
+      if (cut !== undefined) return Exit.fail(cut)
+      if (stopped || !Exit.isInterrupted(exit)) return exit
+      return Exit.fail(new AgentRunError({ message: "the runner interrupted itself", retryable: false }))
+    }
+    /** An attempt that cannot be ended is let go of. What it reserved is charged, since it may still be using it. */
+    const letGo = (item: RunItem, attempt: Attempt, { cut, late }: Extract<Attempts.Outcome, { _tag: "Stuck" }>) =>
+      Effect.gen(function* () {
+        const { agentId, event, runId } = item
+        const error = `${cut?.message ?? "the run was interrupted"}, and went on for more than ${interruptGraceMs} ms (limits.interruptGraceMs): it is abandoned, and what it still comes to is not its result`
+        yield* Effect.logError(`run ${runId}: ${error}`)
+        const { source } = event
+        const row = {
+          id: runId,
+          event_id: event.id,
+          agent_id: agentId,
+          source,
+          attempt: attempt.attempt,
+          started_at: attempt.startedAt
+        }
+        yield* untilWritten(abandon(row, error, estimate(item)))
+        yield* late.pipe(
+          Effect.flatMap((exit) => fenced(item, attempt, exit)),
+          // Once the gateway has closed there is nowhere left to record it.
+          Effect.ignoreLogged,
+          Effect.forkDaemon
+        )
+      })
     /** How long to wait before another attempt; `undefined` when there is to be none. */
-    const retryDelay = (item: RunItem, exit: Exit.Exit<RunResult, AgentRunError>): number | undefined => {
+    const retryDelay = (item: RunItem, exit: Attempts.RunExit): number | undefined => {
       if (Exit.isSuccess(exit) || Exit.isInterrupted(exit) || item.attempt >= maxAttempts) return undefined
       const failure = Cause.failureOption(exit.cause)
       if (failure._tag === "None" || !failure.value.retryable) return undefined
@@ -122,17 +158,21 @@ export const make = (config: GatewayConfig) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           while (true) {
-            const startedAt = yield* untilWritten(start(item))
-            let exit = yield* Effect.exit(restore(callAgent(item)))
+            const attempt = yield* untilWritten(start(item))
+            const beside = keepLease(item, attempt)
+            const outcome = yield* Attempts.run(callAgent(item), { restore, watch, beside, graceMs: interruptGraceMs })
+            if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
+            let exit = exitOf(outcome)
             const delay = retryDelay(item, exit)
-            if (delay !== undefined) {
+            if (delay !== undefined && Exit.isFailure(exit)) {
+              yield* untilWritten(retry(item, attempt, exit.cause, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
             if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
-            return yield* untilWritten(end(item, startedAt, exit))
+            return yield* untilWritten(end(item, attempt, exit))
           }
         })
       )
@@ -186,7 +226,7 @@ export const make = (config: GatewayConfig) =>
         for (const run of page) {
           const row = events.get(run.event_id)
           if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
-            yield* abandon(run)
+            yield* abandon(run, `cut off in its last attempt of ${maxAttempts}`)
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run

@@ -37,6 +37,7 @@ const statements: ReadonlyArray<string> = [
     source TEXT NOT NULL,
     state TEXT NOT NULL,
     attempt INTEGER NOT NULL,
+    lease_until BIGINT,
     task TEXT NOT NULL,
     reserved_tokens BIGINT NOT NULL,
     input_tokens BIGINT NOT NULL,
