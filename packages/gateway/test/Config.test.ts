@@ -200,7 +200,9 @@ describe("defaults", () => {
         mode: "chat",
         sessionTtlDays: 30
       })
-      expect(Object.values(config.limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
+      const { onCrash, ...limits } = config.limits
+      expect(onCrash).toBe("retry")
+      expect(Object.values(limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
       expect(config).toMatchObject({
         agents: { agent: { maxOutputTokens: 1_024 } },
         timezone: "UTC",
@@ -671,6 +673,21 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [limits({ maxAttempts: 2 }), 2],
       busy
     ),
+  "limits.onCrash": () =>
+    Effect.gen(function* () {
+      const after = (onCrash: "retry" | "escalate") =>
+        Effect.gen(function* () {
+          const records = StoreMemory.make()
+          const store = Layer.succeed(Store, records)
+          const begun = yield* Deferred.make<void>()
+          const forever: Respond = () => Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never)
+          yield* seen(limits({}), Effect.zipRight(submit(event()), Deferred.await(begun)), forever, store)
+          const awaiting = Effect.map(status, ({ pending }) => pending.awaitingApproval)
+          return yield* seen(limits({ onCrash }), awaiting, undefined, store)
+        })
+      expect(yield* after("retry")).toBe(0)
+      expect(yield* after("escalate")).toBe(1)
+    }),
   "limits.policyTimeoutMs": () =>
     differ(
       Effect.gen(function* () {

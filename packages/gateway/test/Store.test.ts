@@ -32,6 +32,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   merge_key: null,
   merged_into: null,
   decided_at: null,
+  run_id: null,
   ...change
 })
 const session = (key: string, updated_at = 0, agent_id = "agent"): SessionRow => ({ key, agent_id, updated_at })

@@ -201,6 +201,11 @@ export const LimitsConfig = Schema.Struct({
   interruptGraceMs: withDefault(Positive, 10_000),
   /** Attempts a run may have, counting those a crash cut off. Default: 3. */
   maxAttempts: withDefault(PositiveInt, 3),
+  /**
+   * What becomes of a run that the end of the process cut off: `retry`, while it has attempts left; `escalate`, a person is
+   * asked at once. One without attempts left is escalated in any case. Default: `retry`.
+   */
+  onCrash: withDefault(OneOf("retry", "escalate"), "retry"),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   policyTimeoutMs: withDefault(Positive, 5_000),
   /** Milliseconds an approval waits for a person; then it is denied. Default: 86,400,000 (a day). */

@@ -14,6 +14,7 @@ export type AuditKind =
   | "run.started"
   | "run.retrying"
   | "run.ended"
+  | "run.escalated"
   | "run.fenced"
   | "approval.decided"
   | "switch.changed"

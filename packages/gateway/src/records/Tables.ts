@@ -33,6 +33,8 @@ export interface EventRow {
   readonly merge_key: string | null
   readonly merged_into: string | null
   readonly decided_at: number | null
+  /** The run that handles it; the last one, when a person let it be tried again. */
+  readonly run_id: string | null
 }
 
 export interface RunRow {
@@ -61,6 +63,8 @@ export interface RunRow {
 export interface ApprovalRow {
   readonly id: string
   readonly event_id: string
+  /** The run that was abandoned, where that is what a person is asked about. */
+  readonly run_id: string | null
   readonly state: "pending" | "approved" | "denied" | "expired"
   readonly policy: string
   readonly reason: string
@@ -153,6 +157,5 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */
 export const uniqueColumns: { readonly [T in Table]?: ReadonlyArray<keyof Rows[T] & string> } = {
-  events: ["seq", "dedupe_key"],
-  approvals: ["event_id"]
+  events: ["seq", "dedupe_key"]
 }

@@ -1,4 +1,4 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
@@ -10,7 +10,15 @@ import { AgentRunner } from "./AgentRunner.ts"
 import * as Attempts from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import { type Attempt, type Dispatch, isResult, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import {
+  type Abandoned,
+  type Attempt,
+  type Dispatch,
+  isResult,
+  LEASE,
+  make as makeSteps,
+  type RunItem
+} from "./RunSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -23,6 +31,8 @@ export interface DispatcherShape {
   readonly waiting: () => number
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
+  /** Calls `listener` in the step that abandons a run, until the scope closes. */
+  readonly onAbandoned: (listener: (tx: Tx, abandoned: Abandoned) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Takes up the runs an earlier process left: those that wait, and those it was cut off in. Once, at start. */
   readonly resume: Effect.Effect<void, StoreError | GatewayError>
   /** Dispatches nothing more, and waits for what runs. What waits stays recorded for the next start. */
@@ -32,6 +42,8 @@ export interface DispatcherShape {
 /** The single point where events reach an agent: one run per session, so many per agent and in all, none past the kill switch. */
 export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
 
+/** What a person can say of a run that was abandoned. */
+const ASK = "approve to try it again, deny to drop it"
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
@@ -47,7 +59,7 @@ export const make = (config: GatewayConfig) =>
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
     const { historyCharacters, historyTurns, interruptGraceMs, maxAttempts, maxConcurrentRuns } = config.limits
-    const { payloadCharacters, runTimeoutMs } = config.limits
+    const { onCrash, payloadCharacters, runTimeoutMs } = config.limits
     const { abandon, end, extend, fenced, record, retry, sessionOf, start } = yield* makeSteps(config)
 
     const agents = new Map<string, Agent>(
@@ -64,6 +76,10 @@ export const make = (config: GatewayConfig) =>
     const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
     const idle: Array<() => void> = []
+    const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
+    const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
+      for (const listener of abandonedListeners) listener(tx, abandoned)
+    }
     let draining = false
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
@@ -127,18 +143,19 @@ export const make = (config: GatewayConfig) =>
     const letGo = (item: RunItem, attempt: Attempt, { cut, late }: Extract<Attempts.Outcome, { _tag: "Stuck" }>) =>
       Effect.gen(function* () {
         const { agentId, event, runId } = item
-        const error = `${cut?.message ?? "the run was interrupted"}, and went on for more than ${interruptGraceMs} ms (limits.interruptGraceMs): it is abandoned, and what it still comes to is not its result`
+        const why = cut?.message ?? "the run was interrupted"
+        const error = `${why}, and went on for more than ${interruptGraceMs} ms (limits.interruptGraceMs): it is abandoned, and what it still comes to is not its result`
         yield* Effect.logError(`run ${runId}: ${error}`)
-        const { source } = event
         const row = {
           id: runId,
           event_id: event.id,
           agent_id: agentId,
-          source,
+          source: event.source,
           attempt: attempt.attempt,
           started_at: attempt.startedAt
         }
-        yield* untilWritten(abandon(row, error, estimate(item)))
+        const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
+        yield* untilWritten(abandon(row, error, estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
         yield* late.pipe(
           Effect.flatMap((exit) => fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -225,12 +242,21 @@ export const make = (config: GatewayConfig) =>
         const events = new Map(rows.map((row) => [row.id, row]))
         for (const run of page) {
           const row = events.get(run.event_id)
-          if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
-            yield* abandon(run, `cut off in its last attempt of ${maxAttempts}`)
+          if (row === undefined) {
+            yield* abandon(run, "the event it was to handle is not in the records any more", 0, () => {})
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
-          enqueue({ runId, attempt, agentId, taskDescription, event: toEvent(row), payloadText: row.payload })
+          const dispatch = { agentId, taskDescription, event: toEvent(row), payloadText: row.payload }
+          const cutOff = run.state === "running"
+          if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
+            const error =
+              attempt >= maxAttempts
+                ? `cut off in its last attempt of ${maxAttempts}`
+                : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
+            const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
+            yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
+          } else enqueue({ ...dispatch, runId, attempt })
         }
       }
     })
@@ -243,6 +269,11 @@ export const make = (config: GatewayConfig) =>
       estimate,
       running: () => active.size,
       waiting: () => lanes.waiting,
+      onAbandoned: (listener) =>
+        Effect.acquireRelease(
+          Effect.sync(() => void abandonedListeners.add(listener)),
+          () => Effect.sync(() => void abandonedListeners.delete(listener))
+        ),
       isActive: (sessionKey) => lanes.has(sessionKey),
       resume,
       drain: Effect.async<void>((resume) => {

@@ -27,6 +27,13 @@ export interface RunItem extends Dispatch, Waiting {
   attempt: number
 }
 
+/** A run that was given up: a person is to say what becomes of its event. */
+export interface Abandoned extends Dispatch {
+  readonly runId: string
+  /** What the person is told. */
+  readonly reason: string
+}
+
 /** An attempt under way: its number, and when it began, Unix milliseconds. */
 export interface Attempt {
   readonly attempt: number
@@ -34,7 +41,7 @@ export interface Attempt {
 }
 
 /** Of a run's row, what giving it up needs. */
-type Abandoned = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
+type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
 
 /** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
 export const LEASE = 60_000
@@ -225,8 +232,8 @@ export const make = (config: GatewayConfig) =>
       ledger.reserve(runId, reserved, tx.now)
     }
 
-    /** The run is given up. `charged`: what it may still use of its reservation. */
-    const abandon = (run: Abandoned, error: string, charged = 0) =>
+    /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
+    const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
         tx.write({
           op: "update",
@@ -251,6 +258,7 @@ export const make = (config: GatewayConfig) =>
           text: undefined,
           error
         })
+        also(tx)
       })
     return { abandon, end, extend, fenced, record, retry, sessionOf, start }
   })
