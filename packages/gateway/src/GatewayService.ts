@@ -11,7 +11,7 @@ import { Admission, type Receipt } from "./harness/Admission.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
-import { toApproval, toEventRecord } from "./records/EventCodec.ts"
+import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
 import { Journal } from "./records/Journal.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import { Store, type StoreError } from "./records/Store.ts"
@@ -113,9 +113,9 @@ export const make = (config: GatewayConfig) =>
       Effect.gen(function* () {
         const [row] = yield* store.find("events", { where: { id: eventId } })
         if (row === undefined) return undefined
-        const [run] = yield* store.find("runs", { where: { event_id: eventId } })
-        const [approval] = yield* store.find("approvals", { where: { event_id: eventId } })
-        return toEventRecord(row, run, approval)
+        const [run] = row.run_id === null ? [] : yield* store.find("runs", { where: { id: row.run_id } })
+        const approvals = yield* store.find("approvals", { where: { event_id: eventId } })
+        return toEventRecord(row, run, latestApproval(approvals))
       }).pipe(Effect.mapError(storage))
 
     const outcome: GatewayServiceShape["outcome"] = (eventId) =>

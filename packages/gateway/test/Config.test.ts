@@ -200,7 +200,9 @@ describe("defaults", () => {
         mode: "chat",
         sessionTtlDays: 30
       })
-      expect(Object.values(config.limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
+      const { onCrash, ...limits } = config.limits
+      expect(onCrash).toBe("retry")
+      expect(Object.values(limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
       expect(config).toMatchObject({
         agents: { agent: { maxOutputTokens: 1_024 } },
         timezone: "UTC",
@@ -327,6 +329,16 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
         )
       expect((yield* reserved(5_000)) - (yield* reserved(1_000))).toBe(4_000)
     }),
+  "agents.*.maxConcurrentRuns": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* Effect.forEach([1, 2, 3], () => submit(event()), { concurrency: "unbounded" })
+        return (yield* status).pending.running
+      }),
+      [{ agents: { a: {} } }, 3],
+      [{ agents: { a: { maxConcurrentRuns: 1 } } }, 1],
+      () => Effect.never
+    ),
 
   "heartbeat.intervalMs": () =>
     differ(
@@ -627,6 +639,26 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       ],
       () => Effect.never
     ),
+  "limits.interruptGraceMs": () =>
+    Effect.suspend(() => {
+      let hear = (): void => {}
+      const deaf = Effect.async<ReturnType<typeof answerOf>>((resume) => {
+        hear = () => resume(Effect.succeed(answerOf("late")))
+      })
+      return differ(
+        Effect.gen(function* () {
+          const told = yield* watch
+          const { eventId } = yield* submit(event())
+          yield* told.until("ProactiveActionInitiated", 1)
+          yield* TestClock.adjust("1 second")
+          yield* TestClock.adjust("5 seconds")
+          return (yield* Effect.flatMap(GatewayService, (gw) => gw.find(eventId)))?.run?.state
+        }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => hear()))),
+        [limits({ maxAttempts: 1, runTimeoutMs: 1_000 }), "running"],
+        [limits({ maxAttempts: 1, runTimeoutMs: 1_000, interruptGraceMs: 5_000 }), "abandoned"],
+        () => Effect.uninterruptible(deaf)
+      )
+    }),
   "limits.maxAttempts": () =>
     differ(
       Effect.gen(function* () {
@@ -641,6 +673,21 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [limits({ maxAttempts: 2 }), 2],
       busy
     ),
+  "limits.onCrash": () =>
+    Effect.gen(function* () {
+      const after = (onCrash: "retry" | "escalate") =>
+        Effect.gen(function* () {
+          const records = StoreMemory.make()
+          const store = Layer.succeed(Store, records)
+          const begun = yield* Deferred.make<void>()
+          const forever: Respond = () => Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never)
+          yield* seen(limits({}), Effect.zipRight(submit(event()), Deferred.await(begun)), forever, store)
+          const awaiting = Effect.map(status, ({ pending }) => pending.awaitingApproval)
+          return yield* seen(limits({ onCrash }), awaiting, undefined, store)
+        })
+      expect(yield* after("retry")).toBe(0)
+      expect(yield* after("escalate")).toBe(1)
+    }),
   "limits.policyTimeoutMs": () =>
     differ(
       Effect.gen(function* () {

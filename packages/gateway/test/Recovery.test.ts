@@ -7,7 +7,7 @@ import { answerOf, gatewayOn, tempFile, watch } from "./TestGateway.ts"
 
 const input = (change: Partial<RawInput> = {}): RawInput => ({ source: "webhook", payload: { n: 1 }, ...change })
 
-/** The chain is whole, and every event was decided for good exactly once. */
+/** The chain is whole, and every event was decided for good exactly once: again only where a person let it run again. */
 const checkRecords = Effect.gen(function* () {
   const audit = yield* AuditLog
   const store = yield* Store
@@ -17,10 +17,12 @@ const checkRecords = Effect.gen(function* () {
     const final = decided.filter(
       ({ data, eventId }) => eventId === event.id && !["queue", "merge", "escalate"].includes(String(data.action))
     )
-    const ends = event.state === "executed" || event.state === "suppressed" ? 1 : 0
-    expect({ id: event.id, final: final.length }).toEqual({ id: event.id, final: ends })
+    const approved = yield* store.find("approvals", { where: { event_id: event.id, state: "approved" } })
+    const again = approved.filter((approval) => approval.run_id !== null).length
+    const ends = event.state === "executed" || event.state === "suppressed" || event.run_id !== null ? 1 : 0
+    expect({ id: event.id, final: final.length }).toEqual({ id: event.id, final: ends + again })
     const runs = yield* store.find("runs", { where: { event_id: event.id } })
-    expect(runs).toHaveLength(event.state === "executed" ? 1 : 0)
+    expect(runs).toHaveLength(event.run_id === null ? 0 : 1 + again)
   }
 })
 
@@ -291,7 +293,7 @@ describe("a gateway that is closed and opened again", () => {
     })
   )
 
-  it.scoped("tries again a run it was cut off in, so often and no oftener, and then abandons it", () =>
+  it.scoped("tries again a run it was cut off in, so often and no oftener, and then asks a person", () =>
     Effect.gen(function* () {
       const file = yield* tempFile
       const attempts: Array<number> = []
@@ -323,13 +325,24 @@ describe("a gateway that is closed and opened again", () => {
       }
       yield* Effect.gen(function* () {
         const gateway = yield* GatewayService
-        expect(yield* gateway.outcome(eventId)).toMatchObject({
+        expect(yield* gateway.find(eventId)).toMatchObject({
+          state: "awaiting-approval",
           run: { state: "abandoned", attempt: 3, error: "cut off in its last attempt of 3" }
         })
+        expect(yield* gateway.approvals).toMatchObject([
+          { eventId, reason: expect.stringContaining("was cut off in attempt 3; approve to try it again") }
+        ])
         expect((yield* gateway.status()).budget).toMatchObject({ used: 0, reserved: 0 })
         yield* checkRecords
       }).pipe(Effect.provide(gatewayOn(file, {}, begun)))
       expect(attempts).toEqual([1, 2, 3])
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        const [approval] = yield* gateway.approvals
+        yield* gateway.approve(approval?.id ?? "", "ada")
+        expect(yield* gateway.outcome(eventId)).toMatchObject({ run: { state: "completed", attempt: 1 } })
+        yield* checkRecords
+      }).pipe(Effect.provide(gatewayOn(file)))
     })
   )
 

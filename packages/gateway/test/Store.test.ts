@@ -32,6 +32,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   merge_key: null,
   merged_into: null,
   decided_at: null,
+  run_id: null,
   ...change
 })
 const session = (key: string, updated_at = 0, agent_id = "agent"): SessionRow => ({ key, agent_id, updated_at })
@@ -277,6 +278,7 @@ for (const [name, layer] of stores) {
           source: "webhook",
           state: "completed",
           attempt: 1,
+          lease_until: null,
           task: "t",
           reserved_tokens: Number.MAX_SAFE_INTEGER,
           input_tokens: 0,
@@ -292,6 +294,9 @@ for (const [name, layer] of stores) {
         yield* store.commit([insert("runs", run)])
         const [found] = yield* store.find("runs", {})
         expect(found).toEqual(run)
+        // A change may name more than the key: what an earlier attempt comes to changes nothing of a later one.
+        yield* store.commit([{ op: "update", table: "runs", key: { id: "run_1", attempt: 0 }, set: { text: "late" } }])
+        expect(yield* store.find("runs", {})).toEqual([run])
         Object.assign(found ?? {}, { task: "changed" })
         Object.assign(run, { task: "changed" })
         expect(yield* store.find("runs", {})).toMatchObject([{ task: "t" }])

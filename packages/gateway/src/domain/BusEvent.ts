@@ -75,6 +75,8 @@ export interface BudgetExhausted extends Base<"BudgetExhausted"> {
 /** An event waits for a person. */
 export interface ApprovalRequested extends OfEvent<"ApprovalRequested"> {
   readonly approvalId: string
+  /** The run that was abandoned, where that is what is asked about. */
+  readonly runId: string | undefined
   readonly reason: string
   readonly expiresAt: number
 }

@@ -77,7 +77,9 @@ export const AgentConfig = Schema.Struct({
   /** System prompt. Default: none. */
   instructions: withDefault(Schema.String, ""),
   /** Most tokens one answer may have; part of every reservation. Default: 1,024. */
-  maxOutputTokens: withDefault(PositiveInt, 1024)
+  maxOutputTokens: withDefault(PositiveInt, 1024),
+  /** Runs of this agent at a time. Default: `limits.maxConcurrentRuns`, which counts over all agents in any case. */
+  maxConcurrentRuns: Schema.optional(PositiveInt)
 })
 
 export const HeartbeatConfig = Schema.Struct({
@@ -192,8 +194,18 @@ export const LimitsConfig = Schema.Struct({
   maxConcurrentRuns: withDefault(PositiveInt, 8),
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
   runTimeoutMs: withDefault(Positive, 600_000),
+  /**
+   * Milliseconds an interrupted run may take to end. One that goes on for longer is abandoned: its session and its place
+   * are free again, and what it still comes to is not recorded as its result. Default: 10,000.
+   */
+  interruptGraceMs: withDefault(Positive, 10_000),
   /** Attempts a run may have, counting those a crash cut off. Default: 3. */
   maxAttempts: withDefault(PositiveInt, 3),
+  /**
+   * What becomes of a run that the end of the process cut off: `retry`, while it has attempts left; `escalate`, a person is
+   * asked at once. One without attempts left is escalated in any case. Default: `retry`.
+   */
+  onCrash: withDefault(OneOf("retry", "escalate"), "retry"),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   policyTimeoutMs: withDefault(Positive, 5_000),
   /** Milliseconds an approval waits for a person; then it is denied. Default: 86,400,000 (a day). */

@@ -7,6 +7,8 @@ import type { RunRecord } from "./Run.ts"
 export interface Approval {
   readonly id: string
   readonly eventId: string
+  /** The run that was abandoned, where that is what is asked about: approved, the event has another. */
+  readonly runId: string | undefined
   readonly state: "pending" | "approved" | "denied" | "expired"
   readonly policy: string
   readonly reason: string
@@ -17,7 +19,7 @@ export interface Approval {
 
 /**
  * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
- * - `awaiting-approval`: judged `escalate`.
+ * - `awaiting-approval`: judged `escalate`, or its run was abandoned.
  * - `executed`, `suppressed`, `merged` (into another event), `denied`: the decision is final.
  */
 export type EventState =

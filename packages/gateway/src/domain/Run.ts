@@ -39,8 +39,9 @@ export interface RunResult {
 }
 
 /**
- * - `pending`: decided, not yet dispatched. `running`: the agent has it.
- * - `completed`, `failed`: ended. `abandoned`: cut off too often. `cancelled`: the kill switch ended it.
+ * - `pending`: decided, or to be tried again, and not dispatched yet. `running`: the agent has it.
+ * - `completed`, `failed`: ended. `cancelled`: the kill switch ended it.
+ * - `abandoned`: cut off too often, or went on although it was interrupted.
  */
 export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled"
 
@@ -51,7 +52,10 @@ export interface RunRecord {
   readonly agentId: string
   readonly source: EventSource
   readonly state: RunState
+  /** The number of the last attempt that began. */
   readonly attempt: number
+  /** Until when the attempt under way is known to be alive; extended while it is. */
+  readonly leaseUntil: Date | undefined
   readonly reservedTokens: number
   readonly inputTokens: number
   readonly outputTokens: number

@@ -91,6 +91,10 @@ export const count = (counters: Counters, event: BusEvent): void => {
       if (event.decision === "escalate") counters.actionsEscalated += 1
       else if (event.decision === "execute" && event.source === "heartbeat") counters.heartbeatsFired += 1
       return
+    case "ApprovalRequested":
+      // Those of a policy are counted as its decisions.
+      if (event.runId !== undefined) counters.actionsEscalated += 1
+      return
     case "HeartbeatSkipped":
       counters.heartbeatsSkipped += 1
       return

@@ -76,7 +76,12 @@ export const make = (config: GatewayConfig) =>
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
-    const { apply, hold, letGo, record, suppressed, toDispatch } = yield* makeVerdict(config, holds, heartbeats, alarm)
+    const { apply, escalate, hold, letGo, record, suppressed, toDispatch } = yield* makeVerdict(
+      config,
+      holds,
+      heartbeats,
+      alarm
+    )
     const clock = yield* Effect.clock
     let lastSeq = 0
     let closed = false
@@ -103,7 +108,8 @@ export const make = (config: GatewayConfig) =>
       const judged = engine.unsafeJudge(subject.event, state, answers)
       if ("_tag" in judged) return judged
       const { action } = judged.decision
-      if ((action === "merge" && state.merge !== null) || (action === "escalate" && state.approval !== null)) {
+      const merged = state.merge !== null || subject.abandoned !== undefined
+      if ((action === "merge" && merged) || (action === "escalate" && state.approval !== null)) {
         return { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
       }
       return judged
@@ -238,7 +244,8 @@ export const make = (config: GatewayConfig) =>
         due_at: null,
         merge_key: null,
         merged_into: null,
-        decided_at: null
+        decided_at: null,
+        run_id: null
       }
       const decision = decide(tx, {
         event,
@@ -247,6 +254,7 @@ export const make = (config: GatewayConfig) =>
         members: [],
         mergeKey: undefined,
         approval: undefined,
+        abandoned: undefined,
         row,
         held: undefined
       })
@@ -305,6 +313,7 @@ export const make = (config: GatewayConfig) =>
       if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
     })
     yield* engine.onChange(becomeStale)
+    yield* dispatcher.onAbandoned(escalate)
     yield* Effect.async<void>((resume) => {
       if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)

@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import { toEvent } from "../records/EventCodec.ts"
+import { latestApproval, toEvent } from "../records/EventCodec.ts"
 import type { StoreShape } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { summaryLine } from "./Describe.ts"
@@ -23,6 +23,8 @@ export interface Hold {
   /** The events merged into this one, itself included: their ids and a line on each. */
   readonly members: Array<{ readonly id: string; readonly line: string }>
   readonly approval: ApprovalRow | undefined
+  /** Its run that was abandoned: what a person is asked about, and the task it has when it is tried again. */
+  readonly abandoned: { readonly runId: string; readonly task: string } | undefined
 }
 
 /** Queued events that named no time are judged again after this long at the latest. Milliseconds. */
@@ -105,13 +107,15 @@ export const load = (store: StoreShape, holds: Holds) =>
         limit: PAGE
       })
       const approvals = yield* store.find("approvals", { where: { event_id: { in: rows.map((row) => row.id) } } })
-      const approvalOf = new Map(approvals.map((row) => [row.event_id, row]))
+      const approvalsOf = new Map<string, Array<ApprovalRow>>()
+      for (const row of approvals) approvalsOf.set(row.event_id, [...(approvalsOf.get(row.event_id) ?? []), row])
       for (const row of rows) {
         after = row.seq
         const kind = KINDS[row.state]
         if (kind === undefined) continue
         const event = toEvent(row)
-        const approval = approvalOf.get(row.id)
+        const approval = latestApproval(approvalsOf.get(row.id) ?? [])
+        const [run] = approval?.run_id == null ? [] : yield* store.find("runs", { where: { id: approval.run_id } })
         const members: Hold["members"] = []
         if (row.merge_key !== null) {
           members.push({ id: row.id, line: summaryLine(event) })
@@ -127,7 +131,8 @@ export const load = (store: StoreShape, holds: Holds) =>
           onChange: kind === "queued" && row.due_at === null,
           mergeKey: row.merge_key ?? undefined,
           members,
-          approval
+          approval,
+          abandoned: run === undefined ? undefined : { runId: run.id, task: run.task }
         })
       }
       if (rows.length < PAGE) return

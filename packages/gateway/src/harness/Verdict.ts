@@ -11,13 +11,14 @@ import * as Evidence from "../records/Evidence.ts"
 import type { Tx } from "../records/Journal.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
-import type { Dispatch } from "../runs/RunSteps.ts"
+import type { Abandoned, Dispatch } from "../runs/RunSteps.ts"
 import { describeMerged, summaryLine } from "./Describe.ts"
 import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
 
 /** An event under judgement, and where it stands in the records. */
-export interface Case extends Pick<Hold, "event" | "agentId" | "payloadText" | "members" | "mergeKey" | "approval"> {
+export interface Case
+  extends Pick<Hold, "event" | "agentId" | "payloadText" | "members" | "mergeKey" | "approval" | "abandoned"> {
   /** The row to insert, for an event that is not in the records yet. */
   readonly row: EventRow | undefined
   readonly held: Hold | undefined
@@ -37,12 +38,13 @@ export const make = (
     const nextId = makeIds()
 
     const taskOf = (subject: Case, task: string): string =>
-      subject.mergeKey !== undefined && subject.members.length > 1
+      subject.abandoned?.task ??
+      (subject.mergeKey !== undefined && subject.members.length > 1
         ? describeMerged(
             subject.mergeKey,
             subject.members.map(({ line }) => line)
           )
-        : task
+        : task)
     const toDispatch = (subject: Case, task: string): Dispatch => {
       const { agentId, event, payloadText } = subject
       return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
@@ -53,8 +55,8 @@ export const make = (
       else tx.write({ op: "update", table: "events", key: { id: event.id }, set })
     }
     const hold = (subject: Case, change: Pick<Hold, "kind" | "dueAt" | "onChange"> & Partial<Hold>): void => {
-      const { agentId, approval, event, members, mergeKey, payloadText } = subject
-      holds.set({ event, agentId, payloadText, members, mergeKey, approval, ...change })
+      const { abandoned, agentId, approval, event, members, mergeKey, payloadText } = subject
+      holds.set({ event, agentId, payloadText, members, mergeKey, approval, abandoned, ...change })
       if (change.dueAt !== undefined) alarm.set(event.id, change.dueAt)
     }
     const letGo = (id: string): void => {
@@ -119,8 +121,9 @@ export const make = (
       switch (decision.action) {
         case "execute": {
           letGo(event.id)
-          record(tx, subject, { ...decided, state: "executed" })
-          dispatcher.dispatch(tx, nextId("run", now), toDispatch(subject, decision.taskDescription))
+          const runId = nextId("run", now)
+          record(tx, subject, { ...decided, state: "executed", run_id: runId })
+          dispatcher.dispatch(tx, runId, toDispatch(subject, decision.taskDescription))
           break
         }
         case "skip":
@@ -152,32 +155,49 @@ export const make = (
           }
           break
         }
-        case "escalate": {
-          const approval: ApprovalRow = {
-            id: nextId("apr", now),
-            event_id: event.id,
-            state: "pending",
-            policy,
-            reason: decision.reason,
-            requested_at: now,
-            expires_at: now + config.limits.approvalTtlMs,
-            decided_at: null,
-            decided_by: null
-          }
-          tx.write({ op: "insert", table: "approvals", row: approval })
-          record(tx, subject, { ...decided, state: "awaiting-approval" })
-          hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
-          tx.publish({
-            _tag: "ApprovalRequested",
-            at: now,
-            eventId: event.id,
-            agentId,
-            approvalId: approval.id,
-            reason: decision.reason,
-            expiresAt: approval.expires_at
-          })
-        }
+        case "escalate":
+          ask(tx, subject, policy, decision.reason, decided)
       }
+    }
+    /** Has the event wait for a person. */
+    const ask = (tx: Tx, subject: Case, policy: string, reason: string, set: Partial<EventRow>): ApprovalRow => {
+      const { abandoned, agentId, event } = subject
+      const approval: ApprovalRow = {
+        id: nextId("apr", tx.now),
+        event_id: event.id,
+        run_id: abandoned?.runId ?? null,
+        state: "pending",
+        policy,
+        reason,
+        requested_at: tx.now,
+        expires_at: tx.now + config.limits.approvalTtlMs,
+        decided_at: null,
+        decided_by: null
+      }
+      tx.write({ op: "insert", table: "approvals", row: approval })
+      record(tx, subject, { ...set, state: "awaiting-approval" })
+      hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
+      tx.publish({
+        _tag: "ApprovalRequested",
+        at: tx.now,
+        eventId: event.id,
+        agentId,
+        approvalId: approval.id,
+        runId: abandoned?.runId,
+        reason,
+        expiresAt: approval.expires_at
+      })
+      return approval
+    }
+    /** A run was abandoned: a person says whether its event has another. */
+    const escalate = (
+      tx: Tx,
+      { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned
+    ): void => {
+      const abandoned = { runId, task }
+      const asked = { event, agentId, payloadText, members: [], mergeKey: undefined, approval: undefined, abandoned }
+      const { id } = ask(tx, { ...asked, row: undefined, held: undefined }, "onCrash", reason, {})
+      audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, reason } })
     }
     const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {
       const base = { at: tx.now, eventId: event.id, agentId }
@@ -187,5 +207,5 @@ export const make = (
       tx.publish({ _tag: "HeartbeatSkipped", ...base, reason, consecutiveSkips })
     }
 
-    return { apply, hold, letGo, record, suppressed, toDispatch }
+    return { apply, escalate, hold, letGo, record, suppressed, toDispatch }
   })

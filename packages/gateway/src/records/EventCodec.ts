@@ -26,6 +26,7 @@ export const toRun = (row: RunRow): RunRecord => ({
   source: row.source,
   state: row.state,
   attempt: row.attempt,
+  leaseUntil: row.lease_until === null ? undefined : new Date(row.lease_until),
   reservedTokens: row.reserved_tokens,
   inputTokens: row.input_tokens,
   outputTokens: row.output_tokens,
@@ -39,6 +40,7 @@ export const toRun = (row: RunRow): RunRecord => ({
 export const toApproval = (row: ApprovalRow): Approval => ({
   id: row.id,
   eventId: row.event_id,
+  runId: row.run_id ?? undefined,
   state: row.state,
   policy: row.policy,
   reason: row.reason,
@@ -46,6 +48,18 @@ export const toApproval = (row: ApprovalRow): Approval => ({
   expiresAt: new Date(row.expires_at),
   decidedBy: row.decided_by ?? undefined
 })
+
+/** Of an event's approvals, the one that is asked about, or was last. */
+export const latestApproval = (rows: ReadonlyArray<ApprovalRow>): ApprovalRow | undefined =>
+  rows.reduce<ApprovalRow | undefined>(
+    (best, row) =>
+      best === undefined ||
+      row.state === "pending" ||
+      (best.state !== "pending" && row.requested_at >= best.requested_at)
+        ? row
+        : best,
+    undefined
+  )
 
 /** The whole of an event, from the rows that hold it. */
 export const toEventRecord = (

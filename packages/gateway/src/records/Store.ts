@@ -8,6 +8,7 @@ type WriteOf<T extends Table> =
   | { readonly op: "insert"; readonly table: T; readonly row: Row<T> }
   /** Inserts the row, or replaces the one with the same primary key. */
   | { readonly op: "put"; readonly table: T; readonly row: Row<T> }
+  /** Changes the row with this primary key, if what else `key` names is so. */
   | { readonly op: "update"; readonly table: T; readonly key: Partial<Row<T>>; readonly set: Partial<Row<T>> }
   | { readonly op: "delete"; readonly table: T; readonly where: Partial<Row<T>> }
 

@@ -105,7 +105,8 @@ export const make = (): StoreShape => {
       case "update": {
         const key = keyOf(write.table, write.key)
         const row = table.rows.get(key)
-        if (row === undefined) break
+        // As in SQL, whatever else is named is a condition.
+        if (row === undefined || !matches(row, write.key as AnyRow)) break
         touch(key)
         table.set(key, { ...row, ...(write.set as AnyRow) })
         break

@@ -33,6 +33,8 @@ export interface EventRow {
   readonly merge_key: string | null
   readonly merged_into: string | null
   readonly decided_at: number | null
+  /** The run that handles it; the last one, when a person let it be tried again. */
+  readonly run_id: string | null
 }
 
 export interface RunRow {
@@ -41,7 +43,10 @@ export interface RunRow {
   readonly agent_id: string
   readonly source: EventSource
   readonly state: RunState
+  /** The number of the last attempt that began: what fences off the results of earlier ones. */
   readonly attempt: number
+  /** Until when the attempt under way is known to be alive; extended while it is. */
+  readonly lease_until: number | null
   readonly task: string
   readonly reserved_tokens: number
   readonly input_tokens: number
@@ -58,6 +63,8 @@ export interface RunRow {
 export interface ApprovalRow {
   readonly id: string
   readonly event_id: string
+  /** The run that was abandoned, where that is what a person is asked about. */
+  readonly run_id: string | null
   readonly state: "pending" | "approved" | "denied" | "expired"
   readonly policy: string
   readonly reason: string
@@ -150,6 +157,5 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */
 export const uniqueColumns: { readonly [T in Table]?: ReadonlyArray<keyof Rows[T] & string> } = {
-  events: ["seq", "dedupe_key"],
-  approvals: ["event_id"]
+  events: ["seq", "dedupe_key"]
 }

@@ -1,4 +1,4 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Schedule } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
@@ -7,8 +7,18 @@ import type { Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
+import * as Attempts from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
-import { type Dispatch, isResult, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import { Lanes } from "./Lanes.ts"
+import {
+  type Abandoned,
+  type Attempt,
+  type Dispatch,
+  isResult,
+  LEASE,
+  make as makeSteps,
+  type RunItem
+} from "./RunSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -21,15 +31,19 @@ export interface DispatcherShape {
   readonly waiting: () => number
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
+  /** Calls `listener` in the step that abandons a run, until the scope closes. */
+  readonly onAbandoned: (listener: (tx: Tx, abandoned: Abandoned) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Takes up the runs an earlier process left: those that wait, and those it was cut off in. Once, at start. */
   readonly resume: Effect.Effect<void, StoreError | GatewayError>
   /** Dispatches nothing more, and waits for what runs. What waits stays recorded for the next start. */
   readonly drain: Effect.Effect<void>
 }
 
-/** The single point where events reach an agent: one run per session, so many at a time, none past the kill switch. */
+/** The single point where events reach an agent: one run per session, so many per agent and in all, none past the kill switch. */
 export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
 
+/** What a person can say of a run that was abandoned. */
+const ASK = "approve to try it again, deny to drop it"
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
@@ -44,24 +58,33 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
-    const { historyCharacters, historyTurns, maxAttempts, maxConcurrentRuns, payloadCharacters, runTimeoutMs } =
-      config.limits
-    const { abandon, end, record, sessionOf, start } = yield* makeSteps(config)
+    const { historyCharacters, historyTurns, interruptGraceMs, maxAttempts, maxConcurrentRuns } = config.limits
+    const { onCrash, payloadCharacters, runTimeoutMs } = config.limits
+    const { abandon, end, extend, fenced, record, retry, sessionOf, start } = yield* makeSteps(config)
 
-    const agents = new Map<string, Agent>(Object.entries(config.agents).map(([id, agent]) => [id, { id, ...agent }]))
-    const lanes = new Map<string, Array<RunItem>>()
-    const ready = MutableList.empty<string>()
-    /** Lanes whose first item the kill switch holds back. */
-    const parked = new Set<string>()
+    const agents = new Map<string, Agent>(
+      Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
+        id,
+        { id, instructions, maxOutputTokens }
+      ])
+    )
+    const lanes = new Lanes<RunItem>({
+      limit: maxConcurrentRuns,
+      limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
+      mayStart: (agentId) => killSwitch.mode(agentId) === "running"
+    })
     const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
     const idle: Array<() => void> = []
-    let waiting = 0
+    const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
+    const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
+      for (const listener of abandonedListeners) listener(tx, abandoned)
+    }
     let draining = false
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
-    const laneOf = ({ event }: RunItem): string => event.sessionKey ?? event.id
+    const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
     const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
       runId,
       attempt,
@@ -94,18 +117,54 @@ export const make = (config: GatewayConfig) =>
               retryable: false,
               usage: { inputTokens: estimate(item), outputTokens: 0 }
             })
-        ),
-        Effect.timeoutFail({
-          duration: runTimeoutMs,
-          onTimeout: () =>
-            new AgentRunError({
-              message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
-              retryable: true
-            })
-        })
+        )
       )
+    /** Succeeds when the attempt is to be interrupted. */
+    const watch = Effect.as(
+      Effect.sleep(runTimeoutMs),
+      new AgentRunError({
+        message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
+        retryable: true
+      })
+    )
+    const keepLease = (item: RunItem, attempt: Attempt) =>
+      extend(item, attempt).pipe(
+        Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
+        Effect.schedule(Schedule.spaced(LEASE / 3))
+      )
+    /** What an attempt that has ended comes to. */
+    const exitOf = ({ cut, exit, stopped }: Extract<Attempts.Outcome, { _tag: "Ended" }>): Attempts.RunExit => {
+      if (Exit.isSuccess(exit)) return exit
+      if (cut !== undefined) return Exit.fail(cut)
+      if (stopped || !Exit.isInterrupted(exit)) return exit
+      return Exit.fail(new AgentRunError({ message: "the runner interrupted itself", retryable: false }))
+    }
+    /** An attempt that cannot be ended is let go of. What it reserved is charged, since it may still be using it. */
+    const letGo = (item: RunItem, attempt: Attempt, { cut, late }: Extract<Attempts.Outcome, { _tag: "Stuck" }>) =>
+      Effect.gen(function* () {
+        const { agentId, event, runId } = item
+        const why = cut?.message ?? "the run was interrupted"
+        const error = `${why}, and went on for more than ${interruptGraceMs} ms (limits.interruptGraceMs): it is abandoned, and what it still comes to is not its result`
+        yield* Effect.logError(`run ${runId}: ${error}`)
+        const row = {
+          id: runId,
+          event_id: event.id,
+          agent_id: agentId,
+          source: event.source,
+          attempt: attempt.attempt,
+          started_at: attempt.startedAt
+        }
+        const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
+        yield* untilWritten(abandon(row, error, estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
+        yield* late.pipe(
+          Effect.flatMap((exit) => fenced(item, attempt, exit)),
+          // Once the gateway has closed there is nowhere left to record it.
+          Effect.ignoreLogged,
+          Effect.forkDaemon
+        )
+      })
     /** How long to wait before another attempt; `undefined` when there is to be none. */
-    const retryDelay = (item: RunItem, exit: Exit.Exit<RunResult, AgentRunError>): number | undefined => {
+    const retryDelay = (item: RunItem, exit: Attempts.RunExit): number | undefined => {
       if (Exit.isSuccess(exit) || Exit.isInterrupted(exit) || item.attempt >= maxAttempts) return undefined
       const failure = Cause.failureOption(exit.cause)
       if (failure._tag === "None" || !failure.value.retryable) return undefined
@@ -116,62 +175,50 @@ export const make = (config: GatewayConfig) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           while (true) {
-            const startedAt = yield* untilWritten(start(item))
-            let exit = yield* Effect.exit(restore(callAgent(item)))
+            const attempt = yield* untilWritten(start(item))
+            const beside = keepLease(item, attempt)
+            const outcome = yield* Attempts.run(callAgent(item), { restore, watch, beside, graceMs: interruptGraceMs })
+            if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
+            let exit = exitOf(outcome)
             const delay = retryDelay(item, exit)
-            if (delay !== undefined) {
+            if (delay !== undefined && Exit.isFailure(exit)) {
+              yield* untilWritten(retry(item, attempt, exit.cause, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
             if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
-            return yield* untilWritten(end(item, startedAt, exit))
+            return yield* untilWritten(end(item, attempt, exit))
           }
         })
       )
 
-    /** Starts what may start: the first of each lane that is ready, within the limit and the kill switch. */
+    /** Starts what may start. */
     const pump = (): void => {
-      while (!draining && active.size < maxConcurrentRuns) {
-        const lane = MutableList.shift(ready)
-        if (lane === undefined) return
-        const queue = lanes.get(lane)
-        const item = queue?.[0]
-        if (queue === undefined || item === undefined) continue
-        if (killSwitch.mode(item.agentId) !== "running") {
-          parked.add(lane)
-          continue
-        }
-        queue.shift()
-        waiting -= 1
+      while (!draining) {
+        const item = lanes.next()
+        if (item === undefined) return
         active.set(item.runId, item)
         fork(
           item.runId,
           Effect.ensuring(
             work(item),
-            Effect.sync(() => release(item, lane))
+            Effect.sync(() => release(item))
           )
         )
       }
     }
-    const release = (item: RunItem, lane: string): void => {
+    const release = (item: RunItem): void => {
       active.delete(item.runId)
       terminated.delete(item.runId)
-      if (lanes.get(lane)?.length === 0) lanes.delete(lane)
-      else MutableList.append(ready, lane)
+      lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const enqueue = (item: RunItem): void => {
-      const lane = laneOf(item)
-      const queue = lanes.get(lane)
-      waiting += 1
-      if (queue === undefined) {
-        lanes.set(lane, [item])
-        MutableList.append(ready, lane)
-        pump()
-      } else queue.push(item)
+    const enqueue = (item: Omit<RunItem, "lane">): void => {
+      lanes.add({ ...item, lane: laneOf(item) })
+      pump()
     }
 
     yield* killSwitch.onChange(() => {
@@ -180,8 +227,7 @@ export const make = (config: GatewayConfig) =>
         terminated.add(item.runId)
         fork(`terminate:${item.runId}`, FiberMap.remove(fibers, item.runId))
       }
-      for (const lane of parked) MutableList.append(ready, lane)
-      parked.clear()
+      lanes.reconsider()
       pump()
     })
 
@@ -196,12 +242,21 @@ export const make = (config: GatewayConfig) =>
         const events = new Map(rows.map((row) => [row.id, row]))
         for (const run of page) {
           const row = events.get(run.event_id)
-          if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
-            yield* abandon(run)
+          if (row === undefined) {
+            yield* abandon(run, "the event it was to handle is not in the records any more", 0, () => {})
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
-          enqueue({ runId, attempt, agentId, taskDescription, event: toEvent(row), payloadText: row.payload })
+          const dispatch = { agentId, taskDescription, event: toEvent(row), payloadText: row.payload }
+          const cutOff = run.state === "running"
+          if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
+            const error =
+              attempt >= maxAttempts
+                ? `cut off in its last attempt of ${maxAttempts}`
+                : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
+            const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
+            yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
+          } else enqueue({ ...dispatch, runId, attempt })
         }
       }
     })
@@ -213,7 +268,12 @@ export const make = (config: GatewayConfig) =>
       },
       estimate,
       running: () => active.size,
-      waiting: () => waiting,
+      waiting: () => lanes.waiting,
+      onAbandoned: (listener) =>
+        Effect.acquireRelease(
+          Effect.sync(() => void abandonedListeners.add(listener)),
+          () => Effect.sync(() => void abandonedListeners.delete(listener))
+        ),
       isActive: (sessionKey) => lanes.has(sessionKey),
       resume,
       drain: Effect.async<void>((resume) => {

@@ -8,6 +8,8 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import type { RunExit } from "./Attempt.ts"
+import type { Waiting } from "./Lanes.ts"
 
 /** An event that was let through, and the run that is to handle it. */
 export interface Dispatch {
@@ -18,12 +20,31 @@ export interface Dispatch {
   readonly payloadText: string
 }
 
-/** A run under way. */
-export interface RunItem extends Dispatch {
+/** A run that waits for its turn, or is under way. */
+export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
-  /** Attempts made so far. */
+  /** Attempts made so far. The number of the last one fences off what earlier ones come to. */
   attempt: number
 }
+
+/** A run that was given up: a person is to say what becomes of its event. */
+export interface Abandoned extends Dispatch {
+  readonly runId: string
+  /** What the person is told. */
+  readonly reason: string
+}
+
+/** An attempt under way: its number, and when it began, Unix milliseconds. */
+export interface Attempt {
+  readonly attempt: number
+  readonly startedAt: number
+}
+
+/** Of a run's row, what giving it up needs. */
+type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
+
+/** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
+export const LEASE = 60_000
 
 const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   if (Cause.isInterruptedOnly(cause)) return "terminated by the kill switch"
@@ -31,6 +52,7 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   return failure instanceof Error ? failure.message : String(failure)
 }
 
+const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
 /** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
@@ -44,7 +66,6 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
-    const { maxAttempts } = config.limits
     const keepsHistory = config.accessControl.mode === "chat"
 
     /** The session whose history the run is shown and adds to. */
@@ -68,8 +89,8 @@ export const make = (config: GatewayConfig) =>
         tx.write({
           op: "update",
           table: "runs",
-          key: { id: runId },
-          set: { state: "running", attempt, started_at: tx.now }
+          key: { id: runId, attempt: item.attempt },
+          set: { state: "running", attempt, lease_until: tx.now + LEASE, started_at: tx.now }
         })
         audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
         tx.publish({
@@ -85,10 +106,47 @@ export const make = (config: GatewayConfig) =>
         tx.onCommit(() => {
           item.attempt = attempt
         })
-        return tx.now
+        return { attempt, startedAt: tx.now }
       })
 
-    const end = (item: RunItem, startedAt: number, exit: Exit.Exit<RunResult, AgentRunError>) =>
+    /** The attempt is alive: its lease goes on. */
+    const extend = ({ runId }: RunItem, { attempt }: Attempt) =>
+      journal.step((tx) => {
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: runId, attempt, state: "running" },
+          set: { lease_until: tx.now + LEASE }
+        })
+      })
+
+    /** The attempt has ended, and is to be followed by another. */
+    const retry = (
+      { event, runId }: RunItem,
+      { attempt }: Attempt,
+      cause: Cause.Cause<AgentRunError>,
+      delayMs: number
+    ) =>
+      journal.step((tx) => {
+        const error = messageOf(cause)
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: runId, attempt },
+          set: { state: "pending", lease_until: null, error }
+        })
+        audit.append(tx, { kind: "run.retrying", eventId: event.id, data: { runId, attempt, error, delayMs } })
+      })
+
+    /** An attempt that was let go of has ended after all. That is recorded, and is all that comes of it. */
+    const fenced = ({ event, runId }: RunItem, { attempt }: Attempt, exit: RunExit) =>
+      journal.step((tx) => {
+        const outcome = Exit.isSuccess(exit) ? "completed" : Exit.isInterrupted(exit) ? "interrupted" : "failed"
+        const data = { runId, attempt, outcome }
+        audit.append(tx, { kind: "run.fenced", eventId: event.id, data })
+      })
+
+    const end = (item: RunItem, { attempt, startedAt }: Attempt, exit: RunExit) =>
       journal.step((tx) => {
         const { agentId, event, runId } = item
         const result = Exit.isSuccess(exit) ? exit.value : undefined
@@ -96,16 +154,16 @@ export const make = (config: GatewayConfig) =>
         const error = Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
         const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
-        const { inputTokens, outputTokens } =
-          charged !== undefined && isUsage(charged) ? charged : { inputTokens: 0, outputTokens: 0 }
+        const { inputTokens, outputTokens } = charged !== undefined && isUsage(charged) ? charged : NO_USAGE
         const costUsd = result === undefined ? null : costOf(result)
         const model = result?.model ?? null
         tx.write({
           op: "update",
           table: "runs",
-          key: { id: runId },
+          key: { id: runId, attempt },
           set: {
             state,
+            lease_until: null,
             input_tokens: inputTokens,
             output_tokens: outputTokens,
             cost_usd: costUsd,
@@ -126,7 +184,7 @@ export const make = (config: GatewayConfig) =>
         audit.append(tx, {
           kind: "run.ended",
           eventId: event.id,
-          data: { runId, attempt: item.attempt, state, inputTokens, outputTokens, costUsd, model, error }
+          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error }
         })
         tx.publish({
           _tag: "ProactiveActionCompleted",
@@ -157,6 +215,7 @@ export const make = (config: GatewayConfig) =>
           source: event.source,
           state: "pending",
           attempt: 0,
+          lease_until: null,
           task: taskDescription,
           reserved_tokens: reserved,
           input_tokens: 0,
@@ -173,17 +232,17 @@ export const make = (config: GatewayConfig) =>
       ledger.reserve(runId, reserved, tx.now)
     }
 
-    const abandon = (run: RunRow) =>
+    /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
+    const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
-        const error = `cut off in its last attempt of ${maxAttempts}`
         tx.write({
           op: "update",
           table: "runs",
-          key: { id: run.id },
-          set: { state: "abandoned", error, ended_at: tx.now }
+          key: { id: run.id, attempt: run.attempt },
+          set: { state: "abandoned", lease_until: null, input_tokens: charged, error, ended_at: tx.now }
         })
-        ledger.settle(run.id, 0, tx.now)
-        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", error }
+        ledger.settle(run.id, charged, tx.now)
+        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens: charged, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({
           _tag: "ProactiveActionCompleted",
@@ -193,12 +252,13 @@ export const make = (config: GatewayConfig) =>
           agentId: run.agent_id,
           runId: run.id,
           success: false,
-          tokensUsed: 0,
+          tokensUsed: charged,
           costUsd: undefined,
           durationMs: tx.now - (run.started_at ?? tx.now),
           text: undefined,
           error
         })
+        also(tx)
       })
-    return { abandon, end, record, sessionOf, start }
+    return { abandon, end, extend, fenced, record, retry, sessionOf, start }
   })

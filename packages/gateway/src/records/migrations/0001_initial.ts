@@ -24,7 +24,8 @@ const statements: ReadonlyArray<string> = [
     due_at BIGINT,
     merge_key TEXT,
     merged_into TEXT,
-    decided_at BIGINT
+    decided_at BIGINT,
+    run_id TEXT
   )`,
   // The undecided are few among many: a partial index is as small as they are.
   `CREATE INDEX events_open ON events (seq) WHERE state IN ('accepted', 'deferred', 'merging', 'awaiting-approval')`,
@@ -37,6 +38,7 @@ const statements: ReadonlyArray<string> = [
     source TEXT NOT NULL,
     state TEXT NOT NULL,
     attempt INTEGER NOT NULL,
+    lease_until BIGINT,
     task TEXT NOT NULL,
     reserved_tokens BIGINT NOT NULL,
     input_tokens BIGINT NOT NULL,
@@ -54,7 +56,8 @@ const statements: ReadonlyArray<string> = [
   `CREATE INDEX runs_open ON runs (created_at) WHERE state IN ('pending', 'running')`,
   `CREATE TABLE approvals (
     id TEXT NOT NULL PRIMARY KEY,
-    event_id TEXT NOT NULL UNIQUE,
+    event_id TEXT NOT NULL,
+    run_id TEXT,
     state TEXT NOT NULL,
     policy TEXT NOT NULL,
     reason TEXT NOT NULL,
@@ -63,6 +66,7 @@ const statements: ReadonlyArray<string> = [
     decided_at BIGINT,
     decided_by TEXT
   )`,
+  `CREATE INDEX approvals_event ON approvals (event_id)`,
   `CREATE INDEX approvals_pending ON approvals (requested_at) WHERE state = 'pending'`,
   `CREATE TABLE audit (
     chain TEXT NOT NULL,

@@ -1,0 +1,177 @@
+import { describe, expect, it } from "@effect/vitest"
+import { AuditLog, GatewayService } from "@postilion/gateway"
+import { AgentRunError } from "@postilion/gateway/domain/Errors"
+import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
+import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
+import { Deferred, Effect, TestClock } from "effect"
+import { answerOf, gateway, type Respond, watch } from "./TestGateway.ts"
+
+const message = (text: string, sessionKey = "s"): RawInput => ({
+  source: "state-change",
+  payload: { text },
+  sessionKey
+})
+
+/** A gateway whose attempts are timed out after a second, and may take ten to end then. */
+const within = <A, E>(
+  respond: Respond,
+  body: Effect.Effect<A, E, Effect.Effect.Context<typeof watch> | GatewayService | AuditLog>
+) =>
+  body.pipe(
+    Effect.scoped,
+    Effect.provide(gateway({ limits: { runTimeoutMs: 1_000, interruptGraceMs: 10_000 } }, respond)),
+    Effect.provide(StoreMemory.layer)
+  )
+
+const runOf = (eventId: string) =>
+  Effect.map(
+    Effect.flatMap(GatewayService, (gw) => gw.find(eventId)),
+    (record) => record?.run
+  )
+
+describe("an attempt", () => {
+  it.effect("N11: a timed-out run goes on while its retry starts: the retry waits for its end", () =>
+    Effect.gen(function* () {
+      const held = yield* Deferred.make<void>()
+      let under = 0
+      let most = 0
+      const attempts: Array<number> = []
+      const respond: Respond = ({ attempt }) =>
+        Effect.gen(function* () {
+          attempts.push(attempt)
+          under += 1
+          most = Math.max(most, under)
+          // Deaf to its interruption for a while, as a call into a foreign library is.
+          if (attempt === 1) yield* Effect.uninterruptible(Deferred.await(held))
+          if (attempt === 1) yield* Effect.never
+          return answerOf(`attempt ${attempt}`)
+        }).pipe(
+          Effect.ensuring(
+            Effect.sync(() => {
+              under -= 1
+            })
+          )
+        )
+      yield* within(
+        respond,
+        Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const told = yield* watch
+          const { eventId } = yield* gw.submit(message("a"))
+          yield* told.until("ProactiveActionInitiated", 1)
+          yield* TestClock.adjust("1 second")
+          yield* TestClock.adjust("5 seconds")
+          expect(attempts).toEqual([1])
+          expect(yield* runOf(eventId)).toMatchObject({ state: "running", attempt: 1 })
+          yield* Deferred.succeed(held, undefined)
+          // Tried again a second after its end.
+          while ((yield* runOf(eventId))?.state === "running") yield* Effect.yieldNow()
+          expect(yield* runOf(eventId)).toMatchObject({ state: "pending", attempt: 1, leaseUntil: undefined })
+          expect(attempts).toEqual([1])
+          yield* TestClock.adjust("1 second")
+          expect(yield* gw.outcome(eventId)).toMatchObject({ run: { text: "attempt 2", attempt: 2 } })
+          expect(most).toBe(1)
+          const kinds = (yield* (yield* AuditLog).query({ eventId })).map(({ kind }) => kind)
+          expect(kinds).toEqual(["event.decided", "run.started", "run.retrying", "run.started", "run.ended"])
+        })
+      )
+    })
+  )
+
+  it.effect(
+    "N17: a session lane stuck: what ignores its interruption is let go of, and its late result is fenced off",
+    () =>
+      Effect.gen(function* () {
+        const held = yield* Deferred.make<void>()
+        const respond: Respond = ({ taskDescription }) =>
+          taskDescription === "deaf"
+            ? Effect.uninterruptible(Effect.as(Deferred.await(held), answerOf("too late")))
+            : Effect.succeed(answerOf(`heard ${taskDescription}`))
+        yield* within(
+          respond,
+          Effect.gen(function* () {
+            const gw = yield* GatewayService
+            const audit = yield* AuditLog
+            const told = yield* watch
+            const { eventId } = yield* gw.submit(message("deaf"))
+            const next = yield* gw.submit(message("next"))
+            yield* told.until("ProactiveActionInitiated", 1)
+            yield* TestClock.adjust("1 second")
+            yield* TestClock.adjust("10 seconds")
+            // The session goes on.
+            expect(yield* gw.outcome(next.eventId)).toMatchObject({ run: { text: "heard next" } })
+            const abandoned = yield* runOf(eventId)
+            expect(abandoned).toMatchObject({
+              state: "abandoned",
+              attempt: 1,
+              error: expect.stringMatching(/longer than 1000 ms.*went on for more than 10000 ms/)
+            })
+            // It may still be using what it reserved.
+            expect((yield* gw.status()).budget).toMatchObject({ used: 200, reserved: 0 })
+            yield* Deferred.succeed(held, undefined)
+            while ((yield* audit.query({ kind: "run.fenced" })).length === 0) yield* Effect.yieldNow()
+            const [fenced] = yield* audit.query({ kind: "run.fenced" })
+            expect(fenced).toMatchObject({ eventId, data: { attempt: 1, outcome: "interrupted" } })
+            expect(yield* runOf(eventId)).toEqual(abandoned)
+            expect((yield* gw.status()).budget).toMatchObject({ used: 200, reserved: 0 })
+            expect(told.all("ProactiveActionCompleted")).toHaveLength(2)
+          })
+        )
+      })
+  )
+
+  it.effect("has a lease that goes on while it does, and ends with it", () =>
+    Effect.gen(function* () {
+      const held = yield* Deferred.make<void>()
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const { eventId } = yield* gw.submit(message("a"))
+        yield* told.until("ProactiveActionInitiated", 1)
+        const leased = Effect.map(runOf(eventId), (run) => run?.leaseUntil?.getTime())
+        expect(yield* leased).toBe(60_000)
+        yield* TestClock.adjust("20 seconds")
+        while ((yield* leased) === 60_000) yield* Effect.yieldNow()
+        expect(yield* leased).toBe(80_000)
+        yield* Deferred.succeed(held, undefined)
+        expect((yield* gw.outcome(eventId)).run).toMatchObject({ state: "completed", leaseUntil: undefined })
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(gateway({}, () => Effect.as(Deferred.await(held), answerOf("done")))),
+        Effect.provide(StoreMemory.layer)
+      )
+    })
+  )
+
+  it.effect("terminated, it is cancelled when it has ended, and not before", () =>
+    Effect.gen(function* () {
+      const held = yield* Deferred.make<void>()
+      yield* within(
+        () => Effect.zipRight(Effect.uninterruptible(Deferred.await(held)), Effect.never),
+        Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const told = yield* watch
+          const { eventId } = yield* gw.submit(message("a"))
+          yield* told.until("ProactiveActionInitiated", 1)
+          yield* gw.terminate()
+          expect(yield* runOf(eventId)).toMatchObject({ state: "running" })
+          yield* Deferred.succeed(held, undefined)
+          expect(yield* gw.outcome(eventId)).toMatchObject({ run: { state: "cancelled" } })
+        })
+      )
+    })
+  )
+
+  it.effect("a runner that interrupts itself has failed: its session is not left waiting", () =>
+    within(
+      () => Effect.interrupt,
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const failed = yield* Effect.flip(gw.run(message("a")))
+        expect(failed).toBeInstanceOf(AgentRunError)
+        expect(failed.message).toBe("the runner interrupted itself")
+        expect((yield* gw.status()).budget).toMatchObject({ reserved: 0 })
+      })
+    )
+  )
+})
