@@ -549,6 +549,24 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({}), "execute"],
       [policies({ requireApprovalFor: ["deploy"] }), "escalate"]
     ),
+  "policies.loopGuard.maxDepth": () =>
+    differ(
+      Effect.gen(function* () {
+        const causedBy = (yield* run(event())).id
+        return yield* decision(event({ causedBy }))
+      }),
+      [policies({}), "execute"],
+      [policies({ loopGuard: { maxDepth: 0 } }), "escalate"]
+    ),
+  "policies.loopGuard.maxPerMinute": () =>
+    differ(
+      Effect.gen(function* () {
+        const causedBy = (yield* run(event())).id
+        return yield* Effect.zipRight(decision(event({ causedBy })), decision(event({ causedBy })))
+      }),
+      [policies({}), "execute"],
+      [policies({ loopGuard: { maxPerMinute: 1 } }), "skip"]
+    ),
   "policies.businessHours.from": () =>
     differ(
       decision(event()),

@@ -12,6 +12,7 @@ export interface Agent {
 
 /** What an agent is asked to do. */
 export interface RunTask {
+  /** Events the run causes say so: `submit({ …, causedBy: task.runId })`. */
   readonly runId: string
   /** 1 for the first attempt. */
   readonly attempt: number
