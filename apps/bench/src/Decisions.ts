@@ -37,7 +37,8 @@ const state: PolicyState = {
   pending: { queued: 0, merging: 0, awaitingApproval: 0, running: 0 },
   heartbeat: { consecutiveSkips: 0, changed: true },
   merge: null,
-  approval: null
+  approval: null,
+  chain: { depth: 0, count: 1 }
 }
 /** Half go the whole chain, the others stop at a policy: early, late, or at a merge. */
 const events: ReadonlyArray<GatewayEvent> = Array.from({ length: 64 }, (_, i) => ({

@@ -121,6 +121,23 @@ describe("LanguageModelRunner", () => {
     })
   )
 
+  it.effect("reports progress when it calls the model, and when the model has answered", () =>
+    Effect.gen(function* () {
+      const { run } = yield* runner(mirror)
+      let reports = 0
+      const onProgress = Effect.sync(() => {
+        reports += 1
+      })
+      yield* run(task({ onProgress }))
+      expect(reports).toBe(2)
+      const silent = yield* runner(failing(Effect.never))
+      const running = yield* Effect.fork(silent.run(task({ onProgress })))
+      yield* Effect.yieldNow()
+      expect(reports).toBe(3)
+      yield* Fiber.interrupt(running)
+    })
+  )
+
   it.effect("times out after the configured time, retryable", () =>
     Effect.gen(function* () {
       const { run } = yield* runner(failing(Effect.never), { timeout: "5 seconds" })

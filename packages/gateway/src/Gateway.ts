@@ -11,6 +11,7 @@ import * as AdaptiveHeartbeat from "./harness/policies/AdaptiveHeartbeat.ts"
 import * as BusinessHours from "./harness/policies/BusinessHours.ts"
 import * as CostBudget from "./harness/policies/CostBudget.ts"
 import * as EventMerging from "./harness/policies/EventMerging.ts"
+import * as LoopGuard from "./harness/policies/LoopGuard.ts"
 import * as RateLimit from "./harness/policies/RateLimit.ts"
 import * as RequireApproval from "./harness/policies/RequireApproval.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
@@ -55,6 +56,7 @@ export type StartError = GatewayConfigError | SchedulerError | StoreError | Gate
 /** The policies a configuration asks for. */
 export const builtInPolicies = ({ accessControl, policies }: GatewayConfig): ReadonlyArray<SchedulingPolicy> => [
   AccessControl.make(accessControl),
+  LoopGuard.make(policies.loopGuard),
   AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
   ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
   CostBudget.make(),

@@ -549,6 +549,24 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({}), "execute"],
       [policies({ requireApprovalFor: ["deploy"] }), "escalate"]
     ),
+  "policies.loopGuard.maxDepth": () =>
+    differ(
+      Effect.gen(function* () {
+        const causedBy = (yield* run(event())).id
+        return yield* decision(event({ causedBy }))
+      }),
+      [policies({}), "execute"],
+      [policies({ loopGuard: { maxDepth: 0 } }), "escalate"]
+    ),
+  "policies.loopGuard.maxPerMinute": () =>
+    differ(
+      Effect.gen(function* () {
+        const causedBy = (yield* run(event())).id
+        return yield* Effect.zipRight(decision(event({ causedBy })), decision(event({ causedBy })))
+      }),
+      [policies({}), "execute"],
+      [policies({ loopGuard: { maxPerMinute: 1 } }), "skip"]
+    ),
   "policies.businessHours.from": () =>
     differ(
       decision(event()),
@@ -638,6 +656,22 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
         ["the run took longer than 9000 ms and was interrupted (limits.runTimeoutMs)"]
       ],
       () => Effect.never
+    ),
+  "limits.runStallMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(event())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("10 seconds")
+        return told.all("ProactiveActionCompleted").map(({ error }) => error)
+      }).pipe(Effect.scoped),
+      [limits({ maxAttempts: 1 }), []],
+      [
+        limits({ maxAttempts: 1, runStallMs: 9_000 }),
+        ["the run showed no progress for 9000 ms and was interrupted (limits.runStallMs)"]
+      ],
+      ({ onProgress = Effect.void }) => Effect.zipRight(onProgress, Effect.never)
     ),
   "limits.interruptGraceMs": () =>
     Effect.suspend(() => {

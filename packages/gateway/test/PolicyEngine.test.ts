@@ -43,6 +43,7 @@ const state = (change: Partial<PolicyState> = {}): PolicyState => ({
   heartbeat: { consecutiveSkips: 0, changed: false },
   merge: null,
   approval: null,
+  chain: { depth: 0, count: 1 },
   ...change
 })
 

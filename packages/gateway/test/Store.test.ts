@@ -33,6 +33,10 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   merged_into: null,
   decided_at: null,
   run_id: null,
+  caused_by: null,
+  chain_root: null,
+  chain_depth: 0,
+  chain_count: 0,
   ...change
 })
 const session = (key: string, updated_at = 0, agent_id = "agent"): SessionRow => ({ key, agent_id, updated_at })

@@ -169,6 +169,14 @@ const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
     })
   })
 
+export const LoopGuardConfig = Schema.Struct({
+  /** Runs that may lie between an event and the one its chain of causes began with. Default: 8. */
+  maxDepth: withDefault(Limit(Count), 8),
+  /** Events a minute that one event may lead to, over all its consequences. Default: 20. */
+  maxPerMinute: withDefault(Limit(Count), 20)
+})
+export type LoopGuardConfig = typeof LoopGuardConfig.Type
+
 export const PolicyConfig = Schema.Struct({
   /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
   dailyTokenBudget: withDefault(Limit(Count), 100_000),
@@ -180,6 +188,8 @@ export const PolicyConfig = Schema.Struct({
   mergeWindowMs: withDefault(Positive, 300_000),
   /** Categories (an event's `metadata.category` or `metadata.type`) that wait for a person. Default: none. */
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
+  /** When a chain of events and the runs that cause them is taken for a loop. `unlimited` must be written out. */
+  loopGuard: Schema.optionalWith(LoopGuardConfig, { default: () => Schema.decodeSync(LoopGuardConfig)({}) }),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
   businessHours: Schema.optional(HoursConfig)
 })
@@ -194,6 +204,11 @@ export const LimitsConfig = Schema.Struct({
   maxConcurrentRuns: withDefault(PositiveInt, 8),
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
   runTimeoutMs: withDefault(Positive, 600_000),
+  /**
+   * Milliseconds without progress after which a run is interrupted, counted from the progress its runner last reported. The
+   * runner of `@postilion/agents` reports when it calls the model and when the model has answered. Default: 120,000.
+   */
+  runStallMs: withDefault(Positive, 120_000),
   /**
    * Milliseconds an interrupted run may take to end. One that goes on for longer is abandoned: its session and its place
    * are free again, and what it still comes to is not recorded as its result. Default: 10,000.

@@ -23,6 +23,13 @@ export interface GatewayEvent {
   readonly sender?: string
   /** The conversation it belongs to, `channel:chat_id` for chat. Events of one session run one after the other. */
   readonly sessionKey?: string
+  /** The run that caused it; none: it came from outside. */
+  readonly causedBy?: string
+  /**
+   * Of an event a run caused: the event its chain of causes began with, how many runs lie between, and how many events of
+   * the chain came in the minute until it, itself included.
+   */
+  readonly chain?: { readonly root: string; readonly depth: number; readonly count: number }
 }
 
 /** What a source hands to the road: an event before it has an id. */
@@ -39,6 +46,11 @@ export interface RawInput {
   readonly traceId?: string | undefined
   readonly sender?: string | undefined
   readonly sessionKey?: string | undefined
+  /**
+   * The run (`RunTask.runId`, or a bus event's `runId`) this is a consequence of. Say it of whatever a run or its end makes
+   * happen: chains of causes are what the loop guard stops.
+   */
+  readonly causedBy?: string | undefined
   /** A second input with the same key is answered with the first one's event id and not judged again. */
   readonly idempotencyKey?: string | undefined
 }

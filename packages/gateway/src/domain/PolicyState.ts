@@ -27,11 +27,16 @@ export interface PolicyState {
   /** The agent's heartbeat history; what it says matters for heartbeat events only. */
   readonly heartbeat: {
     readonly consecutiveSkips: number
-    /** Whether anything but heartbeats happened to the agent since its last tick. */
+    /** Whether anything but heartbeats, and but what runs caused, happened to the agent since its last tick. */
     readonly changed: boolean
   }
   /** Set when a merge window has closed and the events it held are judged as one. */
   readonly merge: { readonly key: string; readonly count: number } | null
   /** Set when a person has approved this event. */
   readonly approval: { readonly id: string; readonly by: string } | null
+  /**
+   * What led to this event: how many runs lie between it and the event its chain of causes began with, 0 for one from
+   * outside; and how many events of that chain came in the minute until it, itself included.
+   */
+  readonly chain: { readonly depth: number; readonly count: number }
 }

@@ -16,6 +16,7 @@ import { Store } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
+import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
@@ -55,6 +56,9 @@ export interface AdmissionShape {
 /** The door every event comes through: accepted, judged and recorded in one step. */
 export class Admission extends Context.Tag("@postilion/gateway/Admission")<Admission, AdmissionShape>() {}
 
+/** Of an event that no run caused. */
+const OUTSIDE: PolicyState["chain"] = { depth: 0, count: 1 }
+
 /** Held events judged in one step. */
 const STEP_SIZE = 250
 
@@ -73,6 +77,7 @@ export const make = (config: GatewayConfig) =>
     const nextId = makeIds()
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
+    const chains = new ChainCounts()
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
@@ -87,7 +92,7 @@ export const make = (config: GatewayConfig) =>
     let closed = false
 
     const stateFor = (subject: Case, now: number): PolicyState => {
-      const { approval, members, mergeKey } = subject
+      const { approval, event, members, mergeKey } = subject
       return new StateView({
         now: new Moment(now, zone),
         budget: ledger.budget(now, dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))),
@@ -100,7 +105,8 @@ export const make = (config: GatewayConfig) =>
         },
         heartbeat: heartbeats.of(subject.agentId),
         merge: mergeKey === undefined ? null : { key: mergeKey, count: members.length },
-        approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by }
+        approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by },
+        chain: event.chain ?? OUTSIDE
       })
     }
     /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
@@ -196,6 +202,7 @@ export const make = (config: GatewayConfig) =>
         yield* loadHolds(store, holds)
         alarm.reset()
         const now = yield* Clock.currentTimeMillis
+        yield* chains.load(store, now)
         for (const { dueAt, event, onChange } of holds.values()) {
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
           else if (dueAt !== undefined) alarm.set(event.id, dueAt)
@@ -203,14 +210,15 @@ export const make = (config: GatewayConfig) =>
       })
     )
 
-    const admit = (tx: Tx, routed: InputRouter.Routed): Receipt => {
+    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt => {
       const { agentId, source } = routed.event
       if (tx.duplicateOf !== undefined) {
         tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
         return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
       }
       const id = nextId("evt", tx.now)
-      const event = { id, ...routed.event }
+      const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
+      const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
       tx.publish({
         _tag: "GatewayEventReceived",
         at: tx.now,
@@ -220,7 +228,7 @@ export const make = (config: GatewayConfig) =>
         priority: event.priority,
         type: typeOf(event)
       })
-      if (source !== "heartbeat") heartbeats.changed(agentId)
+      if (source !== "heartbeat" && chain === undefined) heartbeats.changed(agentId)
       lastSeq += 1
       const row: EventRow = {
         seq: lastSeq,
@@ -245,7 +253,11 @@ export const make = (config: GatewayConfig) =>
         merge_key: null,
         merged_into: null,
         decided_at: null,
-        run_id: null
+        run_id: null,
+        caused_by: event.causedBy ?? null,
+        chain_root: chain?.root ?? null,
+        chain_depth: chain?.depth ?? 0,
+        chain_count: chain?.count ?? 0
       }
       const decision = decide(tx, {
         event,
@@ -282,14 +294,17 @@ export const make = (config: GatewayConfig) =>
         if (Either.isLeft(routed)) return routed.left
         const refused = refusal(routed.right.event.agentId)
         if (refused !== undefined) return refused
-        return journal.step(
-          (tx) => {
-            const receipt = admit(tx, routed.right)
-            also?.(tx)
-            return receipt
-          },
-          { dedupeKey: routed.right.dedupeKey, sheddable: true }
-        )
+        const accept = (cause: Cause | undefined) =>
+          journal.step(
+            (tx) => {
+              const receipt = admit(tx, routed.right, cause)
+              also?.(tx)
+              return receipt
+            },
+            { dedupeKey: routed.right.dedupeKey, sheddable: true }
+          )
+        const { causedBy } = routed.right.event
+        return causedBy === undefined ? accept(undefined) : Effect.flatMap(causeOf(store, causedBy), accept)
       })
 
     /** Judges again what is queued without a time; a great many of them not more often than once a second. */

@@ -18,7 +18,7 @@ export class HeartbeatHistory {
   of(agentId: string): History {
     return this.agents.get(agentId) ?? UNSEEN
   }
-  /** Something other than a heartbeat happened to the agent. */
+  /** Something other than a heartbeat happened to the agent, and no run caused it. */
   changed(agentId: string): void {
     const history = this.of(agentId)
     if (!history.changed) this.agents.set(agentId, { ...history, changed: true })
@@ -45,6 +45,8 @@ export class HeartbeatHistory {
           const since = yield* store.find("events", {
             where: {
               agent_id: agentId,
+              // What runs cause is no news: else what a tick's run does would wake the next tick, without end.
+              caused_by: null,
               seq: { gt: last.seq },
               source: { in: EventSource.literals.filter((source) => source !== "heartbeat") }
             },

@@ -40,7 +40,9 @@ const toJson = (name: string, value: unknown): Either.Either<{ value: unknown; t
 const HALF_A_PAIR = /\p{Surrogate}/u
 /** The first of the texts events are known by that a database would not give back as it was. */
 const illFormed = (input: RawInput): string | undefined =>
-  (["idempotencyKey", "sessionKey", "sender", "traceId"] as const).find((name) => HALF_A_PAIR.test(input[name] ?? ""))
+  (["idempotencyKey", "sessionKey", "sender", "traceId", "causedBy"] as const).find((name) =>
+    HALF_A_PAIR.test(input[name] ?? "")
+  )
 
 /** Makes the router: inputs to events, each with the agent that is to handle it. */
 export const make = (config: GatewayConfig) => {
@@ -86,7 +88,8 @@ export const make = (config: GatewayConfig) => {
         metadata: metadata.right.value as Record<string, unknown>,
         ...(input.traceId === undefined ? {} : { traceId: input.traceId }),
         ...(input.sender === undefined ? {} : { sender: input.sender }),
-        ...(input.sessionKey === undefined ? {} : { sessionKey: input.sessionKey })
+        ...(input.sessionKey === undefined ? {} : { sessionKey: input.sessionKey }),
+        ...(input.causedBy === undefined ? {} : { causedBy: input.causedBy })
       },
       payloadText: payload.right.text,
       metadataText: metadata.right.text,

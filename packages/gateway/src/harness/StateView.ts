@@ -12,6 +12,7 @@ export class StateView implements PolicyState {
   readonly heartbeat: PolicyState["heartbeat"]
   readonly merge: PolicyState["merge"]
   readonly approval: PolicyState["approval"]
+  readonly chain: PolicyState["chain"]
 
   constructor(facts: Omit<PolicyState, "nextMorning">) {
     this.now = facts.now
@@ -21,6 +22,7 @@ export class StateView implements PolicyState {
     this.heartbeat = facts.heartbeat
     this.merge = facts.merge
     this.approval = facts.approval
+    this.chain = facts.chain
   }
   get nextMorning(): Date {
     return this.now.at(this.now.minuteOfDay < MORNING ? 0 : 1, MORNING)

@@ -95,7 +95,8 @@ export const make = (
           priority: event.priority,
           action: decision.action,
           policy,
-          reason
+          reason,
+          causedBy: event.causedBy
         }
       })
       tx.publish({

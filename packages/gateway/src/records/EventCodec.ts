@@ -15,7 +15,11 @@ export const toEvent = (row: EventRow): GatewayEvent => ({
   metadata: JSON.parse(row.metadata) as Record<string, unknown>,
   ...(row.trace_id === null ? {} : { traceId: row.trace_id }),
   ...(row.sender === null ? {} : { sender: row.sender }),
-  ...(row.session_key === null ? {} : { sessionKey: row.session_key })
+  ...(row.session_key === null ? {} : { sessionKey: row.session_key }),
+  ...(row.caused_by === null ? {} : { causedBy: row.caused_by }),
+  ...(row.chain_root === null
+    ? {}
+    : { chain: { root: row.chain_root, depth: row.chain_depth, count: row.chain_count } })
 })
 
 /** The run a row holds. */

@@ -23,11 +23,13 @@ type Packed = readonly [
   consecutiveSkips: number,
   changed: 0 | 1,
   merge: PolicyState["merge"],
-  approval: PolicyState["approval"]
+  approval: PolicyState["approval"],
+  chainDepth: number,
+  chainCount: number
 ]
 
 export const encode = (passed: ReadonlyArray<string>, state: PolicyState): string => {
-  const { approval, budget, heartbeat, merge, now, pending, rate } = state
+  const { approval, budget, chain, heartbeat, merge, now, pending, rate } = state
   const packed: Packed = [
     passed,
     now.epochMillis,
@@ -46,7 +48,9 @@ export const encode = (passed: ReadonlyArray<string>, state: PolicyState): strin
     heartbeat.consecutiveSkips,
     heartbeat.changed ? 1 : 0,
     merge,
-    approval
+    approval,
+    chain.depth,
+    chain.count
   ]
   return JSON.stringify(packed)
 }
@@ -68,7 +72,8 @@ export const decode = (text: string): Evidence => {
       pending: { queued: packed[10], merging: packed[11], awaitingApproval: packed[12], running: packed[13] },
       heartbeat: { consecutiveSkips: packed[14], changed: packed[15] === 1 },
       merge: packed[16],
-      approval: packed[17]
+      approval: packed[17],
+      chain: { depth: packed[18], count: packed[19] }
     }
   }
 }

@@ -35,6 +35,13 @@ export interface EventRow {
   readonly decided_at: number | null
   /** The run that handles it; the last one, when a person let it be tried again. */
   readonly run_id: string | null
+  /** The run that caused it. */
+  readonly caused_by: string | null
+  /** The event its chain of causes began with; none for one from outside. */
+  readonly chain_root: string | null
+  readonly chain_depth: number
+  /** Events of the chain in the minute until it, itself included. */
+  readonly chain_count: number
 }
 
 export interface RunRow {

@@ -25,12 +25,17 @@ const statements: ReadonlyArray<string> = [
     merge_key TEXT,
     merged_into TEXT,
     decided_at BIGINT,
-    run_id TEXT
+    run_id TEXT,
+    caused_by TEXT,
+    chain_root TEXT,
+    chain_depth INTEGER NOT NULL,
+    chain_count INTEGER NOT NULL
   )`,
   // The undecided are few among many: a partial index is as small as they are.
   `CREATE INDEX events_open ON events (seq) WHERE state IN ('accepted', 'deferred', 'merging', 'awaiting-approval')`,
   `CREATE INDEX events_merged ON events (merged_into, seq) WHERE merged_into IS NOT NULL`,
   `CREATE INDEX events_heartbeats ON events (agent_id, seq) WHERE source = 'heartbeat'`,
+  `CREATE INDEX events_chained ON events (received_at) WHERE chain_root IS NOT NULL`,
   `CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
     event_id TEXT NOT NULL,
