@@ -33,6 +33,8 @@ import * as WebhookRouterModule from "./sources/WebhookRouter.ts"
 export interface GatewayOptions {
   /** Adapters besides the built-in ones, by their `source`. */
   readonly adapters?: ReadonlyArray<WebhookAdapter>
+  /** What the audit's checkpoints are signed with, and how often. Default: nothing is signed. */
+  readonly audit?: Pick<AuditLogModule.AuditLogOptions, "signingKey" | "checkpointEvery">
 }
 
 /** What a gateway gives: the seven subsystems, and what they share. */
@@ -80,7 +82,7 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
   const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
     Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
     Layer.provideMerge(StorageWatch.layer),
-    Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer())),
+    Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit))),
     Layer.provideMerge(JournalModule.layer(limits)),
     Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))
   )

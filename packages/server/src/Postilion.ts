@@ -1,13 +1,14 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
 import { Effect, Layer } from "effect"
+import * as AuditSigning from "./AuditSigning.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 
 const compose = (
-  { bodyTimeoutMs, drainDeadlineMs, host, maxBodyBytes, port, storage, tokens, ...gateway }: PostilionConfig,
+  { audit: _, bodyTimeoutMs, drainDeadlineMs, host, maxBodyBytes, port, storage, tokens, ...gateway }: PostilionConfig,
   options: Gateway.GatewayOptions
 ) => {
   const { replyToUnknown } = gateway.accessControl
@@ -44,7 +45,13 @@ export const layer = (
   Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
-> => Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
+> =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const decoded = yield* decodeConfig(config)
+      return compose(decoded, { audit: yield* AuditSigning.load(decoded.audit), ...options })
+    })
+  )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */
 export const layerTest = Gateway.layerTest

@@ -34,6 +34,14 @@ const Tokens = Schema.Record({ key: Schema.String, value: Token }).pipe(
   })
 )
 
+export const AuditConfig = Schema.Struct({
+  /** A file with an Ed25519 private key in PEM (PKCS #8) that checkpoints are signed with. Default: nothing is signed. */
+  signingKeyFile: Schema.optional(Schema.NonEmptyString),
+  /** Records between two signed checkpoints. Default: 1,000. */
+  checkpointEvery: withDefault(Between(2, 1_000_000), 1_000)
+})
+export type AuditConfig = typeof AuditConfig.Type
+
 /** What a server is configured with: all of the gateway's keys, and its own. Every key has a default. */
 export const PostilionConfig = Schema.Struct({
   ...GatewayConfig.fields,
@@ -48,6 +56,8 @@ export const PostilionConfig = Schema.Struct({
    * Default: none; then only webhooks and the health checks are answered.
    */
   tokens: withDefault(Tokens, {}),
+  /** How the audit is signed. Default: not at all. */
+  audit: Schema.optionalWith(AuditConfig, { default: () => Schema.decodeSync(AuditConfig)({}) }),
   /** Bytes an HTTP request's body may have; more is answered 413. Default: 1,048,576. */
   maxBodyBytes: withDefault(Between(1, LONGEST_BODY), 1_048_576),
   /** Milliseconds an HTTP request's body may take to arrive; longer is answered 408. Default: 10,000. */

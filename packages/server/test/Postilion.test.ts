@@ -15,6 +15,10 @@ type OwnKey = Exclude<keyof typeof PostilionConfig.fields, keyof typeof GatewayC
 
 /** One test a key, so that no key is decoded and never read. */
 const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
+  // More of it in AuditSigning.test.ts.
+  audit: Effect.gen(function* () {
+    expect(yield* failure({ audit: { signingKeyFile: "/nowhere/key.pem" } })).toContain("cannot be read")
+  }),
   storage: Effect.gen(function* () {
     const storage = join(yield* tempDir, "elsewhere.sqlite")
     yield* Effect.provide(Effect.void, server({ storage }))

@@ -1,6 +1,8 @@
-import * as crypto from "node:crypto"
+import type { KeyObject } from "node:crypto"
 import { Chunk, Context, Effect, Layer, Option, Stream } from "effect"
 import { canonicalize } from "../domain/Json.ts"
+import { nextTurn } from "../internal/NextTurn.ts"
+import { ChainWalk, type Checkpoint, chainHash, type Evidence, GENESIS, sign } from "./AuditChain.ts"
 import { Journal, type Tx } from "./Journal.ts"
 import { Store, type StoreError } from "./Store.ts"
 import type { AuditRow } from "./Tables.ts"
@@ -22,6 +24,10 @@ export type AuditKind =
   | "policy.changed"
   | "session.deleted"
   | "storage.recovered"
+  /** The beginning of the chain was pruned: `data` has the last record pruned, `prunedTo`, and its `hash`. */
+  | "audit.checkpoint"
+  /** A signature over the record before this one. */
+  | "audit.signed"
 
 export interface AuditEntry {
   readonly kind: AuditKind
@@ -42,43 +48,72 @@ export interface AuditRecord extends AuditEntry {
 export interface AuditFilter {
   readonly kind?: AuditKind
   readonly eventId?: string
-  /** Only records after this `seq`. */
+  /** Only records at or after this instant. */
+  readonly since?: Date | undefined
+  /** Only records before this instant. */
+  readonly until?: Date | undefined
+  /** The cursor: only records after this `seq`, such as the last one of the page before. */
   readonly after?: number
-  /** Default: 1,000. */
+  /** Default: 1,000. At most 10,000. */
   readonly limit?: number
 }
 
-/** What `verify` found. */
+/**
+ * What `verify` found.
+ *
+ * - Valid: `from` is the first record there is, 1 unless older ones were pruned; `records` how many there are; `head` the
+ *   last one's hash; `signedTo` the last one that is covered by a signature, where a public key was given.
+ * - Not valid: `seq` is the first record that does not fit, and `records` how many before it do.
+ */
 export type Verification =
-  | { readonly valid: true; readonly records: number; readonly head: string }
+  | {
+      readonly valid: true
+      readonly from: number
+      readonly records: number
+      readonly head: string
+      readonly signedTo?: number
+    }
   | { readonly valid: false; readonly records: number; readonly seq: number; readonly problem: string }
+
+export interface VerifyOptions extends Evidence {
+  /** Told after each page, at most 500 records, how many of them have been found to fit. */
+  readonly onProgress?: (progress: { readonly records: number; readonly total: number }) => void
+}
+
+/** A checkpoint and its signature: kept elsewhere, it shows whether the chain was cut off or rewritten before it. */
+export interface SignedCheckpoint extends Checkpoint {
+  readonly chain: string
+  readonly signature: string
+}
 
 export interface AuditLogShape {
   /** Adds a record to the chain within a journal step: it commits with what it records. */
   readonly append: (tx: Tx, entry: AuditEntry) => void
-  /** Records in order of `seq`. */
+  /** Records in order of `seq`. Looks through a great many of them a part at a time, without holding up anything else. */
   readonly query: (filter?: AuditFilter) => Effect.Effect<ReadonlyArray<AuditRecord>, StoreError>
-  /** Computes the whole chain again and names the first record that does not fit. */
+  /** Computes the whole chain again and names the first record that does not fit. The same as `verifyWith()`. */
   readonly verify: Effect.Effect<Verification, StoreError>
-  /** Every record as one line of JSON: its canonical form and its hash. */
+  /** `verify`, held against signatures and checkpoints kept elsewhere, and telling how far it is. Nothing is pruned meanwhile. */
+  readonly verifyWith: (options?: VerifyOptions) => Effect.Effect<Verification, StoreError>
+  /** The last checkpoint this process signed. */
+  readonly lastSigned: () => SignedCheckpoint | undefined
+  /** Every record as one line of JSON: its canonical form and its hash. Nothing is pruned until the stream ends. */
   readonly export: Stream.Stream<string, StoreError>
 }
 
 /** The lossless, hash-chained record of everything the gateway did. */
 export class AuditLog extends Context.Tag("@postilion/gateway/AuditLog")<AuditLog, AuditLogShape>() {}
 
-/** Node 20.12 and later hash a string in one call, at half the cost. */
-const sha256: (text: string) => string =
-  typeof crypto.hash === "function"
-    ? (text) => crypto.hash("sha256", text)
-    : (text) => crypto.createHash("sha256").update(text).digest("hex")
+/** Records read at a time. */
+const PAGE = 500
+/** Records looked through at a time for those of a kind or a time, which no index finds. */
+const WINDOW = 5_000
+const LARGEST_ANSWER = 10_000
+/** Records between two signatures. */
+const SIGNED_EVERY = 1_000
 
-/** What the first record is chained to. */
-export const GENESIS = "0".repeat(64)
-const PAGE = 1_000
-
-/** The hash of a record: SHA-256, in hex, of the previous hash followed by the record's canonical JSON. */
-export const chainHash = (previous: string, body: string): string => sha256(previous + body)
+/** A record as it is exported: its canonical JSON, with its hash as the last member. */
+const toLine = (row: AuditRow): string => `${row.body.slice(0, -1)},"hash":"${row.hash}"}`
 
 const toRecord = (row: AuditRow): AuditRecord => {
   const body = JSON.parse(row.body) as { readonly data: Record<string, unknown> }
@@ -93,28 +128,13 @@ const toRecord = (row: AuditRow): AuditRecord => {
   }
 }
 
-/** What is wrong with `row`, given the record before it; `undefined` when nothing is. */
-const problemOf = (row: AuditRow, seq: number, previous: string): string | undefined => {
-  if (row.seq !== seq) return `expected record ${seq}, found ${row.seq}: records are missing or out of order`
-  if (row.prev_hash !== previous) return "it does not follow the record before it"
-  if (chainHash(previous, row.body) !== row.hash) return "its hash does not match its content"
-  let body: Record<string, unknown>
-  try {
-    body = JSON.parse(row.body) as Record<string, unknown>
-  } catch {
-    return "its content is not JSON"
-  }
-  if (canonicalize(body) !== row.body) return "its content is not canonical JSON"
-  const columns = { chain: row.chain, seq: row.seq, at: row.at, kind: row.kind, eventId: row.event_id }
-  for (const [name, value] of Object.entries(columns)) {
-    if (body[name] !== value) return `its column "${name}" differs from its content`
-  }
-  return undefined
-}
-
 export interface AuditLogOptions {
   /** Name of the chain this process writes. Default: `main`. */
   readonly chain?: string
+  /** An Ed25519 private key that checkpoints are signed with. Default: none, nothing is signed. */
+  readonly signingKey?: KeyObject | undefined
+  /** Records between two signed checkpoints, at least 2. Default: 1,000. */
+  readonly checkpointEvery?: number | undefined
 }
 
 export const make = (options: AuditLogOptions = {}) =>
@@ -122,15 +142,22 @@ export const make = (options: AuditLogOptions = {}) =>
     const store = yield* Store
     const journal = yield* Journal
     const chain = options.chain ?? "main"
-    let head = { seq: 0, hash: GENESIS }
+    const { checkpointEvery: every = SIGNED_EVERY, signingKey } = options
+    const start: Checkpoint = { seq: 0, hash: GENESIS }
+    let head = start
+    let signed: SignedCheckpoint | undefined
+    /** Nobody walks along the chain while its beginning is taken away. */
+    const walking = yield* Effect.makeSemaphore(1)
 
+    const last = (kind?: AuditKind) =>
+      Effect.map(store.find("audit", { where: { chain, kind }, orderBy: ["seq", "desc"], limit: 1 }), ([row]) => row)
     yield* journal.register(
-      Effect.map(store.find("audit", { where: { chain }, orderBy: ["seq", "desc"], limit: 1 }), ([last]) => {
-        head = last === undefined ? { seq: 0, hash: GENESIS } : { seq: last.seq, hash: last.hash }
+      Effect.map(last(), (row) => {
+        head = row === undefined ? start : { seq: row.seq, hash: row.hash }
       })
     )
 
-    const append: AuditLogShape["append"] = (tx, { data, eventId, kind }) => {
+    const write = (tx: Tx, { data, eventId, kind }: AuditEntry): void => {
       const seq = head.seq + 1
       const event_id = eventId ?? null
       const body = canonicalize({ chain, seq, at: tx.now, kind, eventId: event_id, data })
@@ -142,44 +169,113 @@ export const make = (options: AuditLogOptions = {}) =>
       })
       head = { seq, hash }
     }
-    const page = (after: number) =>
-      store.find("audit", { where: { chain, seq: { gt: after } }, orderBy: ["seq", "asc"], limit: PAGE })
-
-    const rows = Stream.paginateChunkEffect(0, (after) =>
-      Effect.map(page(after), (rows) => {
-        const last = rows.at(-1)
-        return [Chunk.unsafeFromArray([...rows]), last === undefined ? Option.none() : Option.some(last.seq)] as const
+    const append: AuditLogShape["append"] = (tx, entry) => {
+      write(tx, entry)
+      if (signingKey === undefined || head.seq % every !== 0) return
+      const checkpoint = { chain, ...head, signature: sign(signingKey, chain, head) }
+      const { chain: _, ...data } = checkpoint
+      write(tx, { kind: "audit.signed", data })
+      tx.onCommit(() => {
+        signed = checkpoint
       })
-    )
-    const verify: AuditLogShape["verify"] = Effect.suspend(() => {
-      let previous = GENESIS
-      let seq = 0
-      return rows.pipe(
-        Stream.map((row) => {
-          const problem = problemOf(row, seq + 1, previous)
-          if (problem !== undefined) return Option.some({ valid: false, records: seq, seq: row.seq, problem } as const)
-          previous = row.hash
-          seq = row.seq
-          return Option.none()
-        }),
-        Stream.filterMap((found) => found),
-        Stream.runHead,
-        Effect.map(Option.getOrElse((): Verification => ({ valid: true, records: seq, head: previous })))
-      )
+    }
+    /** Where the chain now begins: after the records that were pruned, as the last pruning recorded. */
+    const beginning: Effect.Effect<Checkpoint, StoreError> = Effect.gen(function* () {
+      const [first] = yield* store.find("audit", { where: { chain }, orderBy: ["seq", "asc"], limit: 1 })
+      if (first === undefined || first.seq === 1) return start
+      const row = yield* last("audit.checkpoint")
+      // Without one that says so, nothing was pruned: then records are missing, and the walk says which.
+      if (row === undefined) return start
+      const { hash, prunedTo } = toRecord(row).data
+      return prunedTo === first.seq - 1 && typeof hash === "string" ? { seq: prunedTo, hash } : start
     })
+    const rowsAfter = (from: number, to = Number.MAX_SAFE_INTEGER) =>
+      Stream.paginateChunkEffect(from, (after) =>
+        store
+          .find("audit", { where: { chain, seq: { gt: after, lte: to } }, orderBy: ["seq", "asc"], limit: PAGE })
+          .pipe(
+            Effect.zipLeft(nextTurn),
+            Effect.map((rows) => {
+              const next = rows.length < PAGE ? Option.none() : Option.fromNullable(rows.at(-1)?.seq)
+              return [Chunk.unsafeFromArray([...rows]), next] as const
+            })
+          )
+      )
+
+    const verifyWith: AuditLogShape["verifyWith"] = ({ onProgress, ...evidence } = {}) =>
+      Effect.gen(function* () {
+        const before = yield* beginning
+        const walk = new ChainWalk(before, evidence)
+        const total = head.seq - before.seq
+        const done = () => walk.head.seq - before.seq
+        const found = yield* rowsAfter(before.seq, head.seq).pipe(
+          Stream.mapChunks((rows) => {
+            for (const row of rows) {
+              const problem = walk.next(row)
+              if (problem !== undefined) return Chunk.of({ seq: row.seq, problem })
+            }
+            onProgress?.({ records: done(), total })
+            return Chunk.empty()
+          }),
+          Stream.runHead
+        )
+        const end = walk.end()
+        const wrong = Option.getOrElse(found, () =>
+          end === undefined ? undefined : { seq: walk.head.seq, problem: end }
+        )
+        const records = done()
+        if (wrong !== undefined) return { valid: false, records, ...wrong } as const
+        const { signedTo } = walk
+        return {
+          valid: true,
+          from: before.seq + 1,
+          records,
+          head: walk.head.hash,
+          ...(signedTo === undefined ? {} : { signedTo })
+        } as const
+      }).pipe(walking.withPermits(1))
+
+    const matching = ({ eventId, kind, since, until }: AuditFilter) => ({
+      kind,
+      event_id: eventId,
+      at:
+        since === undefined && until === undefined
+          ? undefined
+          : { ...(since && { gte: since.getTime() }), ...(until && { lt: until.getTime() }) }
+    })
+    const query: AuditLogShape["query"] = (filter = {}) =>
+      Effect.gen(function* () {
+        const where = matching(filter)
+        const limit = Math.min(filter.limit ?? 1_000, LARGEST_ANSWER)
+        const found: Array<AuditRow> = []
+        // An event's few records have an index; the rest is looked for a window at a time, with others let in between.
+        const window = filter.eventId === undefined ? WINDOW : Number.MAX_SAFE_INTEGER
+        let after = Math.max(filter.after ?? 0, (yield* beginning).seq)
+        while (found.length < limit && after < head.seq) {
+          const rows = yield* store.find("audit", {
+            where: { chain, seq: { gt: after, lte: after + window }, ...where },
+            orderBy: ["seq", "asc"],
+            limit: limit - found.length
+          })
+          found.push(...rows)
+          after += window
+          yield* nextTurn
+        }
+        return found.map(toRecord)
+      })
+
     return AuditLog.of({
       append,
-      query: (filter = {}) =>
-        Effect.map(
-          store.find("audit", {
-            where: { chain, seq: { gt: filter.after ?? 0 }, kind: filter.kind, event_id: filter.eventId },
-            orderBy: ["seq", "asc"],
-            limit: filter.limit ?? PAGE
-          }),
-          (rows) => rows.map(toRecord)
-        ),
-      verify,
-      export: Stream.map(rows, (row) => `${row.body.slice(0, -1)},"hash":"${row.hash}"}`)
+      query,
+      verify: verifyWith(),
+      verifyWith,
+      lastSigned: () => signed,
+      export: Stream.unwrapScoped(
+        Effect.gen(function* () {
+          yield* Effect.acquireRelease(walking.take(1), () => walking.release(1))
+          return Stream.map(rowsAfter((yield* beginning).seq), toLine)
+        })
+      )
     })
   })
 

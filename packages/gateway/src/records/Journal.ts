@@ -1,6 +1,7 @@
 import { Cause, Context, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import type { BusEvent } from "../domain/BusEvent.ts"
 import { GatewayError } from "../domain/Errors.ts"
+import { nextTurn } from "../internal/NextTurn.ts"
 import { EventBus } from "./EventBus.ts"
 import { Store, type StoreError, type Write } from "./Store.ts"
 
@@ -106,12 +107,6 @@ class BatchTx implements Tx {
 
 const hasClosed = () =>
   new GatewayError({ reason: "draining", message: "the gateway has closed; nothing was recorded" })
-
-/** After everything the event loop already has at hand, so that it joins the batch; at once when it has nothing. */
-const nextTurn: Effect.Effect<void> = Effect.async<void>((resume) => {
-  const later: (f: () => void) => unknown = globalThis.setImmediate ?? ((f) => setTimeout(f, 0))
-  later(() => resume(Effect.void))
-})
 
 export const make = (options: JournalOptions = {}) =>
   Effect.gen(function* () {
@@ -229,6 +224,7 @@ export const make = (options: JournalOptions = {}) =>
 
     yield* Effect.gen(function* () {
       yield* work
+      // What the event loop already has at hand joins the batch; when it has nothing, the batch is written at once.
       yield* nextTurn
       const batch = inbox.length <= maxBatch ? inbox : inbox.slice(0, maxBatch)
       inbox = batch === inbox ? [] : inbox.slice(maxBatch)
