@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import type { ReplyRoute } from "./Delivery.ts"
 
 /** Where an event came from. */
 export const EventSource = Schema.Literal("heartbeat", "cron", "webhook", "channel", "a2a", "state-change")
@@ -23,6 +24,8 @@ export interface GatewayEvent {
   readonly sender?: string
   /** The conversation it belongs to, `channel:chat_id` for chat. Events of one session run one after the other. */
   readonly sessionKey?: string
+  /** Where the answer goes, as it was when the event came: what comes later does not change it. Default: nowhere. */
+  readonly replyTo?: ReplyRoute
 }
 
 /** What a source hands to the road: an event before it has an id. */
@@ -39,6 +42,8 @@ export interface RawInput {
   readonly traceId?: string | undefined
   readonly sender?: string | undefined
   readonly sessionKey?: string | undefined
+  /** Where the answer goes. Default: nowhere. */
+  readonly replyTo?: ReplyRoute | undefined
   /** A second input with the same key is answered with the first one's event id and not judged again. */
   readonly idempotencyKey?: string | undefined
 }

@@ -18,6 +18,11 @@ export type AuditKind =
   | "job.changed"
   | "policy.changed"
   | "session.deleted"
+  | "delivery.prepared"
+  | "delivery.started"
+  | "delivery.ended"
+  | "delivery.replayed"
+  | "delivery.dropped"
 
 export interface AuditEntry {
   readonly kind: AuditKind

@@ -197,7 +197,7 @@ export const make = (config: GatewayConfig) =>
         for (const run of page) {
           const row = events.get(run.event_id)
           if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
-            yield* abandon(run)
+            yield* abandon(run, row === undefined ? undefined : toEvent(row))
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run

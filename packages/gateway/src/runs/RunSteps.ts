@@ -8,6 +8,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import { Outbox } from "./Outbox.ts"
 
 /** An event that was let through, and the run that is to handle it. */
 export interface Dispatch {
@@ -31,6 +32,8 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   return failure instanceof Error ? failure.message : String(failure)
 }
 
+const NO_ANSWER = "The agent could not answer this. Whoever runs it can see why."
+
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
 /** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
@@ -44,6 +47,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
+    const outbox = yield* Outbox
     const { maxAttempts } = config.limits
     const keepsHistory = config.accessControl.mode === "chat"
 
@@ -58,6 +62,15 @@ export const make = (config: GatewayConfig) =>
       if (price === undefined) return null
       const { inputTokens, outputTokens } = result.usage
       return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
+    }
+
+    /**
+     * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
+     * that there is none, but not why: that may be nobody's business where the answer goes.
+     */
+    const reply = (tx: Tx, event: GatewayEvent, agentId: string, runId: string, text: string | undefined): void => {
+      if (text === undefined) outbox.prepare(tx, { event, agentId, runId, outcome: "failed", text: NO_ANSWER })
+      else if (text.trim() !== "") outbox.prepare(tx, { event, agentId, runId, outcome: "completed", text })
     }
 
     const start = (item: RunItem) =>
@@ -128,6 +141,7 @@ export const make = (config: GatewayConfig) =>
           eventId: event.id,
           data: { runId, attempt: item.attempt, state, inputTokens, outputTokens, costUsd, model, error }
         })
+        if (state !== "cancelled") reply(tx, event, agentId, runId, result?.text)
         tx.publish({
           _tag: "ProactiveActionCompleted",
           at: tx.now,
@@ -173,7 +187,7 @@ export const make = (config: GatewayConfig) =>
       ledger.reserve(runId, reserved, tx.now)
     }
 
-    const abandon = (run: RunRow) =>
+    const abandon = (run: RunRow, event: GatewayEvent | undefined) =>
       journal.step((tx) => {
         const error = `cut off in its last attempt of ${maxAttempts}`
         tx.write({
@@ -185,6 +199,7 @@ export const make = (config: GatewayConfig) =>
         ledger.settle(run.id, 0, tx.now)
         const data = { runId: run.id, attempt: run.attempt, state: "abandoned", error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
+        if (event !== undefined) reply(tx, event, run.agent_id, run.id, undefined)
         tx.publish({
           _tag: "ProactiveActionCompleted",
           at: tx.now,
