@@ -24,8 +24,10 @@ import * as StorageWatch from "./records/StorageWatch.ts"
 import type { Store, StoreError } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
+import type { Channel } from "./runs/Channel.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
+import * as OutboxModule from "./runs/Outbox.ts"
 import * as SchedulerModule from "./sources/Scheduler.ts"
 import type { WebhookAdapter } from "./sources/WebhookAdapter.ts"
 import * as WebhookRouterModule from "./sources/WebhookRouter.ts"
@@ -35,6 +37,8 @@ export interface GatewayOptions {
   readonly adapters?: ReadonlyArray<WebhookAdapter>
   /** What the audit's checkpoints are signed with, and how often. Default: nothing is signed. */
   readonly audit?: Pick<AuditLogModule.AuditLogOptions, "signingKey" | "checkpointEvery">
+  /** Where answers can be sent, by their `name`. Default: none. */
+  readonly channels?: ReadonlyArray<Channel>
 }
 
 /** What a gateway gives: the seven subsystems, and what they share. */
@@ -45,6 +49,7 @@ export type Services =
   | AdmissionModule.Admission
   | PolicyEngineModule.PolicyEngine
   | DispatcherModule.Dispatcher
+  | OutboxModule.Outbox
   | KillSwitchModule.KillSwitch
   | BudgetLedgerModule.BudgetLedger
   | SessionStoreModule.SessionStore
@@ -86,7 +91,10 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
     Layer.provideMerge(JournalModule.layer(limits)),
     Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))
   )
-  const runs = DispatcherModule.layer(config).pipe(Layer.provideMerge(KillSwitchModule.layer))
+  const runs = DispatcherModule.layer(config).pipe(
+    Layer.provideMerge(OutboxModule.layer(config, { channels: options.channels })),
+    Layer.provideMerge(KillSwitchModule.layer)
+  )
   const harness = AdmissionModule.layer(config).pipe(
     Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
   )

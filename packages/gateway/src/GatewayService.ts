@@ -1,6 +1,7 @@
 import { Clock, Context, Effect, Layer, Schedule, type Scope, type Stream } from "effect"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import type { GatewayConfig } from "./domain/Config.ts"
+import type { Delivery } from "./domain/Delivery.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
@@ -17,6 +18,7 @@ import { SessionStore } from "./records/SessionStore.ts"
 import { Store, type StoreError } from "./records/Store.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
 import { KillSwitch } from "./runs/KillSwitch.ts"
+import { type DeliveryFilter, Outbox } from "./runs/Outbox.ts"
 import { Scheduler } from "./sources/Scheduler.ts"
 
 /** Whom a switch concerns, and who throws it. */
@@ -29,7 +31,7 @@ export interface SwitchOptions {
 
 /** How a drain ended. */
 export interface Drained {
-  /** Whether all runs ended before the deadline. */
+  /** Whether all runs, and what was being sent, ended before the deadline. */
   readonly finished: boolean
   /** Runs that are cut off and will be tried again by the next start. */
   readonly running: number
@@ -62,10 +64,19 @@ export interface GatewayServiceShape {
   /** The event is judged again, and executed where its policies allow. */
   readonly approve: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
   readonly deny: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
+  /** What was or is to be sent, in the order it was prepared. Dead letters are those with the state `failed`. */
+  readonly deliveries: (filter?: DeliveryFilter) => Effect.Effect<ReadonlyArray<Delivery>, GatewayError>
+  /**
+   * Has a delivery that failed, is unknown or was dropped tried again. `by` is recorded with it; default: `program`. Fails
+   * when there is none of this id (`not-found`) or it was sent (`conflict`).
+   */
+  readonly replayDelivery: (deliveryId: string, by?: string) => Effect.Effect<Delivery, GatewayError>
+  /** Gives a delivery up. Fails as `replayDelivery` does. */
+  readonly dropDelivery: (deliveryId: string, by?: string) => Effect.Effect<Delivery, GatewayError>
   /** Events are kept and judged, none is dispatched. */
   readonly pause: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
   readonly resume: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
-  /** Events are refused; what runs may finish. Answers with what was done since start. */
+  /** Events are refused and nothing is sent; what runs may finish. Answers with what was done since start. */
   readonly stop: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
   /** As `stop`, and interrupts what runs. */
   readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
@@ -91,6 +102,7 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const killSwitch = yield* KillSwitch
     const dispatcher = yield* Dispatcher
+    const outbox = yield* Outbox
     const admission = yield* Admission
     const scheduler = yield* Scheduler
     const startedAt = yield* Clock.currentTimeMillis
@@ -115,7 +127,8 @@ export const make = (config: GatewayConfig) =>
         if (row === undefined) return undefined
         const [run] = row.run_id === null ? [] : yield* store.find("runs", { where: { id: row.run_id } })
         const approvals = yield* store.find("approvals", { where: { event_id: eventId } })
-        return toEventRecord(row, run, latestApproval(approvals))
+        const [delivery] = yield* store.find("deliveries", { where: { event_id: eventId } })
+        return toEventRecord(row, run, latestApproval(approvals), delivery)
       }).pipe(Effect.mapError(storage))
 
     const outcome: GatewayServiceShape["outcome"] = (eventId) =>
@@ -170,6 +183,7 @@ export const make = (config: GatewayConfig) =>
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
+    yield* outbox.resume
     yield* dispatcher.resume
     yield* admission.resume
     yield* scheduler.start
@@ -216,6 +230,7 @@ export const make = (config: GatewayConfig) =>
               waiting: dispatcher.waiting(),
               running: dispatcher.running()
             },
+            deliveries: outbox.counts(),
             scheduler: scheduler.status(),
             switches
           }
@@ -229,6 +244,9 @@ export const make = (config: GatewayConfig) =>
         ),
       approve: (approvalId, by) => admission.answer(approvalId, "approved", by),
       deny: (approvalId, by) => admission.answer(approvalId, "denied", by),
+      deliveries: outbox.list,
+      replayDelivery: (deliveryId, by = "program") => outbox.replay(deliveryId, by),
+      dropDelivery: (deliveryId, by = "program") => outbox.drop(deliveryId, by),
       pause: (options) => setSwitch("paused", options),
       resume: (options) => setSwitch("running", options),
       stop: (options) => Effect.map(setSwitch("stopped", options), summary),
@@ -237,9 +255,11 @@ export const make = (config: GatewayConfig) =>
         Effect.gen(function* () {
           closed = true
           yield* admission.close
+          // What runs have to say is still sent.
+          const ended = Effect.zipRight(dispatcher.drain, outbox.drain)
           // Interruptible, also in a finalizer: else the deadline could not end it.
-          const ended = yield* Effect.timeoutOption(Effect.interruptible(dispatcher.drain), deadlineMillis)
-          return { finished: ended._tag === "Some", running: dispatcher.running(), waiting: dispatcher.waiting() }
+          const finished = yield* Effect.timeoutOption(Effect.interruptible(ended), deadlineMillis)
+          return { finished: finished._tag === "Some", running: dispatcher.running(), waiting: dispatcher.waiting() }
         })
     })
   })

@@ -15,11 +15,12 @@ import {
   WebhookRouter
 } from "@postilion/gateway"
 import type { AccessControlConfig, CronConfig, HeartbeatConfig, WebhookConfig } from "@postilion/gateway/domain/Config"
-import { AgentRunError } from "@postilion/gateway/domain/Errors"
+import { AgentRunError, type GatewayError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Deferred, Effect, Layer, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
+import { channel, refusal } from "./TestChannel.ts"
 import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
 
 describe("a configuration that is wrong is refused, with where and what to do", () => {
@@ -221,6 +222,12 @@ const message = (change: Partial<RawInput> = {}): RawInput =>
   event({ source: "channel", payload: { text: "hi" }, sender: "ada", sessionKey: "s", ...change })
 
 type Env = Layer.Layer.Success<ReturnType<typeof gateway>> | Store
+const CHANNELS = [
+  channel(undefined, { name: "mail" }),
+  channel(undefined, { name: "sms" }),
+  channel(() => Effect.never, { name: "silent" }),
+  channel(() => refusal("not-sent"), { name: "busy" })
+]
 /** What `observe` sees in a gateway of this configuration. */
 const seen = <A, E>(
   config: GatewayConfigInput,
@@ -229,7 +236,7 @@ const seen = <A, E>(
   store: Layer.Layer<Store> = StoreMemory.layer
 ) =>
   observe.pipe(
-    Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(store))),
+    Effect.provide(gateway(config, respond, { channels: CHANNELS }).pipe(Layer.provideMerge(store))),
     Effect.provide(TestContext.TestContext)
   )
 
@@ -303,6 +310,22 @@ const differ = <A, E>(
     expect(yield* seen(first, observe, respond)).toEqual(firstShows)
     expect(yield* seen(second, observe, respond)).toEqual(secondShows)
   })
+
+/** Where the first answer was sent. */
+const sentTo = (act: Effect.Effect<unknown, GatewayError, Env>) =>
+  Effect.gen(function* () {
+    const told = yield* watch
+    yield* act
+    const [sent] = yield* told.until("DeliverySent", 1)
+    return sent?.to
+  }).pipe(Effect.scoped)
+const mailAda = { channel: "mail", target: "ada" }
+const mailBob = { channel: "mail", target: "bob" }
+const smsAda = { channel: "sms", target: "ada" }
+const beatTo = (deliverTo: typeof mailAda) => beat({ policy: "always", deliverTo })
+const cronTo = (deliverTo: typeof mailAda) => cron({ schedule: "* * * * *", deliverTo })
+const hookTo = (deliverTo: typeof mailAda) => hook({ deliverTo })
+const aMinute = TestClock.adjust("1 minute")
 
 const firstJob = <A>(show: (job: Effect.Effect.Success<typeof jobs>[number] | undefined) => A) =>
   Effect.map(jobs, ([job]) => show(job))
@@ -392,6 +415,9 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [beat({ agentId: "chat" }), "chat"]
     ),
 
+  "heartbeat.deliverTo.channel": () => differ(sentTo(aMinute), [beatTo(mailAda), mailAda], [beatTo(smsAda), smsAda]),
+  "heartbeat.deliverTo.target": () => differ(sentTo(aMinute), [beatTo(mailAda), mailAda], [beatTo(mailBob), mailBob]),
+
   "crons.name": () =>
     differ(
       firstJob((job) => job?.name),
@@ -438,6 +464,9 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [cron({ schedule: "* * * * *", enabled: false }), []]
     ),
 
+  "crons.deliverTo.channel": () => differ(sentTo(aMinute), [cronTo(mailAda), mailAda], [cronTo(smsAda), smsAda]),
+  "crons.deliverTo.target": () => differ(sentTo(aMinute), [cronTo(mailAda), mailAda], [cronTo(mailBob), mailBob]),
+
   "webhooks.path": () => differ(answered(signed, "/hook"), [hook({}), 202], [hook({ path: "/other" }), 404]),
   "webhooks.adapter": () =>
     differ(
@@ -483,6 +512,11 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
     ),
   "webhooks.maxPerMinute": () =>
     differ(Effect.zipRight(answered(signed), answered(signed)), [hook({}), 202], [hook({ maxPerMinute: 1 }), 429]),
+
+  "webhooks.deliverTo.channel": () =>
+    differ(sentTo(post(signed)), [hookTo(mailAda), mailAda], [hookTo(smsAda), smsAda]),
+  "webhooks.deliverTo.target": () =>
+    differ(sentTo(post(signed)), [hookTo(mailAda), mailAda], [hookTo(mailBob), mailBob]),
 
   "accessControl.accessPolicy": () =>
     differ(decision(message()), [access({}), "skip"], [access({ accessPolicy: "open" }), "execute"]),
@@ -778,6 +812,40 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       }),
       [limits({ maxEventBytes: 12 }), "taken"],
       [limits({ maxEventBytes: 11 }), "payload and metadata have 12 bytes; at most 11 are kept (limits.maxEventBytes)"]
+    ),
+
+  "limits.maxConcurrentDeliveries": () =>
+    differ(
+      Effect.gen(function* () {
+        for (const target of ["a", "b", "c"]) yield* run(event({ replyTo: { channel: "silent", target } }))
+        yield* TestClock.adjust("1 second")
+        return (yield* status).deliveries.sending
+      }),
+      [limits({}), 3],
+      [limits({ maxConcurrentDeliveries: 2 }), 2]
+    ),
+  "limits.maxDeliveryAttempts": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* run(event({ replyTo: { channel: "busy", target: "a" } }))
+        while (told.all("DeliveryFailed").length === 0) yield* TestClock.adjust("15 minutes")
+        return told.all("DeliveryFailed").map(({ attempt }) => attempt)
+      }).pipe(Effect.scoped),
+      [limits({}), [8]],
+      [limits({ maxDeliveryAttempts: 2 }), [2]]
+    ),
+  "limits.deliveryTimeoutMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* run(event({ replyTo: { channel: "silent", target: "a" } }))
+        yield* told.until("DeliveryStarted", 1)
+        yield* TestClock.adjust("10 seconds")
+        return (yield* status).deliveries.unknown
+      }).pipe(Effect.scoped),
+      [limits({}), 0],
+      [limits({ deliveryTimeoutMs: 9_000 }), 1]
     ),
 
   timezone: () =>

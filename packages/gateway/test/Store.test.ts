@@ -22,6 +22,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   trace_id: null,
   sender: null,
   session_key: null,
+  reply_to: null,
   dedupe_key: null,
   state: "accepted",
   action: null,

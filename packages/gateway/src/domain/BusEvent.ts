@@ -1,3 +1,4 @@
+import type { ReplyRoute } from "./Delivery.ts"
 import type { EventPriority, EventSource } from "./GatewayEvent.ts"
 import type { Action } from "./PolicyDecision.ts"
 import type { SwitchMode } from "./Switch.ts"
@@ -93,6 +94,47 @@ export interface SwitchChanged extends Base<"SwitchChanged"> {
   readonly by: string
 }
 
+interface OfDelivery<Tag extends string> extends OfEvent<Tag> {
+  readonly deliveryId: string
+  readonly runId: string
+  readonly to: ReplyRoute
+}
+/** A run has ended, and its answer is kept to be sent. */
+export interface DeliveryPrepared extends OfDelivery<"DeliveryPrepared"> {}
+/** The channel is called. */
+export interface DeliveryStarted extends OfDelivery<"DeliveryStarted"> {
+  readonly attempt: number
+}
+/** The platform took it. */
+export interface DeliverySent extends OfDelivery<"DeliverySent"> {
+  readonly attempt: number
+  readonly reference: string | undefined
+}
+/** It was not sent, and is tried again at `dueAt`. */
+export interface DeliveryPostponed extends OfDelivery<"DeliveryPostponed"> {
+  readonly attempt: number
+  readonly error: string
+  readonly dueAt: number
+}
+/** It may have been sent or not: it waits for a person. */
+export interface DeliveryUnknown extends OfDelivery<"DeliveryUnknown"> {
+  readonly attempt: number
+  readonly error: string
+}
+/** It was not sent and is not tried again by itself: a dead letter. */
+export interface DeliveryFailed extends OfDelivery<"DeliveryFailed"> {
+  readonly attempt: number
+  readonly error: string
+}
+/** A person has it tried again. */
+export interface DeliveryReplayed extends OfDelivery<"DeliveryReplayed"> {
+  readonly by: string
+}
+/** A person gave it up. */
+export interface DeliveryDropped extends OfDelivery<"DeliveryDropped"> {
+  readonly by: string
+}
+
 /** Everything the gateway tells, published after the commit that made it true. */
 export type BusEvent =
   | GatewayEventReceived
@@ -107,6 +149,14 @@ export type BusEvent =
   | ApprovalRequested
   | ApprovalDecided
   | SwitchChanged
+  | DeliveryPrepared
+  | DeliveryStarted
+  | DeliverySent
+  | DeliveryPostponed
+  | DeliveryUnknown
+  | DeliveryFailed
+  | DeliveryReplayed
+  | DeliveryDropped
 
 export type BusTag = BusEvent["_tag"]
 

@@ -1,5 +1,6 @@
 import { Effect, ParseResult, Redacted, Schema } from "effect"
 import { parseZone } from "./Calendar.ts"
+import { ReplyRoute } from "./Delivery.ts"
 import { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
 
@@ -94,7 +95,9 @@ export const HeartbeatConfig = Schema.Struct({
   /** No ticks outside these hours. Default: always. */
   activeHours: Schema.optional(HoursConfig),
   /** Default: the first agent. */
-  agentId: Schema.optional(Schema.String)
+  agentId: Schema.optional(Schema.String),
+  /** Where what the agent answers is sent. Default: nowhere. */
+  deliverTo: Schema.optional(ReplyRoute)
 })
 export type HeartbeatConfig = typeof HeartbeatConfig.Type
 
@@ -108,7 +111,9 @@ export const CronConfig = Schema.Struct({
   priority: withDefault(OneOf(...EventPriority.literals), "normal"),
   /** Default: the gateway's `timezone`. */
   timezone: Schema.optional(Timezone),
-  enabled: withDefault(Schema.Boolean, true)
+  enabled: withDefault(Schema.Boolean, true),
+  /** Where what the agent answers is sent. Default: nowhere. */
+  deliverTo: Schema.optional(ReplyRoute)
 })
 export type CronConfig = typeof CronConfig.Type
 
@@ -140,7 +145,9 @@ export const WebhookConfig = Schema.Struct({
   /** Default: 300. */
   toleranceSeconds: withDefault(Positive, 300),
   /** Most requests accepted a minute on this path; more are answered 429. Default: 6,000. */
-  maxPerMinute: withDefault(PositiveInt, 6000)
+  maxPerMinute: withDefault(PositiveInt, 6000),
+  /** Where what the agent answers is sent. Default: nowhere. */
+  deliverTo: Schema.optional(ReplyRoute)
 })
 export type WebhookConfig = typeof WebhookConfig.Type
 
@@ -232,7 +239,13 @@ export const LimitsConfig = Schema.Struct({
   /** Characters of an event's payload an agent is shown. Default: 8,000. */
   payloadCharacters: withDefault(PositiveInt, 8_000),
   /** Bytes of payload and metadata an event may have. Default: 1,048,576. */
-  maxEventBytes: withDefault(PositiveInt, 1_048_576)
+  maxEventBytes: withDefault(PositiveInt, 1_048_576),
+  /** Deliveries a channel has at a time, over all channels. Default: 16. */
+  maxConcurrentDeliveries: withDefault(PositiveInt, 16),
+  /** Attempts a delivery may have before it is a dead letter. Default: 8, in about ten minutes. */
+  maxDeliveryAttempts: withDefault(PositiveInt, 8),
+  /** Milliseconds a channel may take to send; then nobody knows whether it has. Default: 30,000. */
+  deliveryTimeoutMs: withDefault(Positive, 30_000)
 })
 export type LimitsConfig = typeof LimitsConfig.Type
 

@@ -91,6 +91,29 @@ export class ChannelConnectionError extends Data.TaggedError("ChannelConnectionE
   readonly retryable = true
 }
 
+/**
+ * What became of a message that a channel did not get a receipt for.
+ *
+ * - `not-sent`: proved; it is tried again.
+ * - `unknown`: it may have been sent; tried again only where the channel deduplicates.
+ * - `rejected`: not sent, and trying again would change nothing.
+ */
+export type SendOutcome = "not-sent" | "unknown" | "rejected"
+
+/** A channel did not get a message across, or cannot tell whether it did. */
+export class ChannelSendError extends Data.TaggedError("ChannelSendError")<{
+  readonly channel: string
+  readonly outcome: SendOutcome
+  readonly message: string
+  /** How long the platform asked us to wait, in milliseconds. */
+  readonly retryAfterMillis?: number
+  readonly cause?: unknown
+}> {
+  get retryable(): boolean {
+    return this.outcome === "not-sent"
+  }
+}
+
 /** The agent run failed. `retryable` says whether another attempt may succeed. */
 export class AgentRunError extends Data.TaggedError("AgentRunError")<{
   readonly message: string

@@ -1,3 +1,4 @@
+import type { Delivery } from "./Delivery.ts"
 import type { GatewayEvent } from "./GatewayEvent.ts"
 import type { Action } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
@@ -53,6 +54,8 @@ export interface EventRecord {
   readonly mergedInto: string | undefined
   readonly approval: Approval | undefined
   readonly run: RunRecord | undefined
+  /** What carries the run's answer to the event's `replyTo`. */
+  readonly delivery: Delivery | undefined
 }
 
 const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled"])

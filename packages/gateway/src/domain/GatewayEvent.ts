@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import type { ReplyRoute } from "./Delivery.ts"
 
 /** Where an event came from. */
 export const EventSource = Schema.Literal("heartbeat", "cron", "webhook", "channel", "a2a", "state-change")
@@ -30,6 +31,8 @@ export interface GatewayEvent {
    * the chain came in the minute until it, itself included.
    */
   readonly chain?: { readonly root: string; readonly depth: number; readonly count: number }
+  /** Where the answer goes, as it was when the event came: what comes later does not change it. Default: nowhere. */
+  readonly replyTo?: ReplyRoute
 }
 
 /** What a source hands to the road: an event before it has an id. */
@@ -51,6 +54,8 @@ export interface RawInput {
    * happen: chains of causes are what the loop guard stops.
    */
   readonly causedBy?: string | undefined
+  /** Where the answer goes. Default: nowhere. */
+  readonly replyTo?: ReplyRoute | undefined
   /** A second input with the same key is answered with the first one's event id and not judged again. */
   readonly idempotencyKey?: string | undefined
 }

@@ -1,4 +1,5 @@
 import type { BusEvent } from "./BusEvent.ts"
+import type { DeliveryCounts } from "./Delivery.ts"
 import type { SwitchMode } from "./Switch.ts"
 
 /** Counts since the gateway started. */
@@ -41,6 +42,7 @@ export interface GatewayStatus {
     readonly waiting: number
     readonly running: number
   }
+  readonly deliveries: DeliveryCounts
   readonly scheduler: { readonly running: boolean; readonly jobs: number; readonly nextWake: Date | undefined }
   /** Agents (`*`: all) that are not running. */
   readonly switches: Readonly<Record<string, SwitchMode>>

@@ -16,6 +16,7 @@ import { Store } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
+import { Outbox } from "../runs/Outbox.ts"
 import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
@@ -73,7 +74,7 @@ export const make = (config: GatewayConfig) =>
     const dispatcher = yield* Dispatcher
     const killSwitch = yield* KillSwitch
     const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
-    const route = InputRouter.make(config)
+    const route = InputRouter.make(config, (yield* Outbox).channels)
     const nextId = makeIds()
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
@@ -243,6 +244,7 @@ export const make = (config: GatewayConfig) =>
         trace_id: event.traceId ?? null,
         sender: event.sender ?? null,
         session_key: event.sessionKey ?? null,
+        reply_to: event.replyTo === undefined ? null : JSON.stringify(event.replyTo),
         dedupe_key: routed.dedupeKey ?? null,
         state: "accepted",
         action: null,

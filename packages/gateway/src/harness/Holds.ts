@@ -1,4 +1,5 @@
 import { Effect } from "effect"
+import type { ReplyRoute } from "../domain/Delivery.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { latestApproval, toEvent } from "../records/EventCodec.ts"
 import type { StoreShape } from "../records/Store.ts"
@@ -33,10 +34,14 @@ export const RECHECK_AFTER = 60_000
 /** How many are held, by why. */
 export type HoldCounts = { [K in Hold["kind"]]: number }
 
+/** One answer goes to one place: events whose answers go elsewhere are not merged with these. */
+const windowOf = (mergeKey: string, replyTo: ReplyRoute | undefined): string =>
+  replyTo === undefined ? JSON.stringify([mergeKey]) : JSON.stringify([mergeKey, replyTo.channel, replyTo.target])
+
 /** The events that are held, in memory as they are in the records. */
 export class Holds {
   private readonly byId = new Map<string, Hold>()
-  /** Open merge windows: agent and key to the leader's id. Keys are data, so they are kept apart, not joined. */
+  /** Open merge windows: agent, key and place of the answer to the leader's id. Keys are data, so they are kept apart, not joined. */
   private readonly windows = new Map<string, Map<string, string>>()
   private readonly approvals = new Map<string, string>()
   readonly counts: HoldCounts = { undecided: 0, queued: 0, merging: 0, approval: 0 }
@@ -51,7 +56,7 @@ export class Holds {
     this.counts[hold.kind] += 1
     if (hold.kind === "merging" && hold.mergeKey !== undefined) {
       const windows = this.windows.get(hold.agentId) ?? new Map<string, string>()
-      this.windows.set(hold.agentId, windows.set(hold.mergeKey, event.id))
+      this.windows.set(hold.agentId, windows.set(windowOf(hold.mergeKey, event.replyTo), event.id))
     }
     if (hold.approval !== undefined && hold.kind === "approval") this.approvals.set(hold.approval.id, event.id)
   }
@@ -62,14 +67,14 @@ export class Holds {
     this.counts[hold.kind] -= 1
     if (hold.kind === "merging" && hold.mergeKey !== undefined) {
       const windows = this.windows.get(hold.agentId)
-      windows?.delete(hold.mergeKey)
+      windows?.delete(windowOf(hold.mergeKey, hold.event.replyTo))
       if (windows?.size === 0) this.windows.delete(hold.agentId)
     }
     if (hold.approval !== undefined) this.approvals.delete(hold.approval.id)
   }
-  /** The leader of the agent's open merge window for this key. */
-  window(agentId: string, mergeKey: string): Hold | undefined {
-    const id = this.windows.get(agentId)?.get(mergeKey)
+  /** The leader of the agent's open merge window for this key and place of the answer. */
+  window(agentId: string, mergeKey: string, replyTo: ReplyRoute | undefined): Hold | undefined {
+    const id = this.windows.get(agentId)?.get(windowOf(mergeKey, replyTo))
     return id === undefined ? undefined : this.byId.get(id)
   }
   byApproval(approvalId: string): Hold | undefined {

@@ -1,5 +1,6 @@
 import { Either } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
+import { routeProblem } from "../domain/Delivery.ts"
 import { GatewayError } from "../domain/Errors.ts"
 import { EventPriority, EventSource, type GatewayEvent, type RawInput } from "../domain/GatewayEvent.ts"
 import { findNonJson, isPlainJson } from "../domain/Json.ts"
@@ -44,8 +45,11 @@ const illFormed = (input: RawInput): string | undefined =>
     HALF_A_PAIR.test(input[name] ?? "")
   )
 
-/** Makes the router: inputs to events, each with the agent that is to handle it. */
-export const make = (config: GatewayConfig) => {
+/**
+ * Makes the router: inputs to events, each with the agent that is to handle it. `channels` are those an answer may be sent
+ * over.
+ */
+export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
   const agents = new Set(Object.keys(config.agents))
   const [defaultAgent = ""] = agents
   const { maxEventBytes } = config.limits
@@ -78,6 +82,9 @@ export const make = (config: GatewayConfig) => {
     if (!(timestamp instanceof Date) || Number.isNaN(timestamp.getTime())) return invalid("timestamp is not a date")
     const text = illFormed(input)
     if (text !== undefined) return invalid(`${text} has half a surrogate pair; send well-formed Unicode`)
+    const { replyTo } = input
+    const unroutable = replyTo === undefined ? undefined : routeProblem(replyTo, channels)
+    if (unroutable !== undefined) return invalid(`replyTo: ${unroutable}`)
     return Either.right({
       event: {
         source: input.source,
@@ -89,7 +96,8 @@ export const make = (config: GatewayConfig) => {
         ...(input.traceId === undefined ? {} : { traceId: input.traceId }),
         ...(input.sender === undefined ? {} : { sender: input.sender }),
         ...(input.sessionKey === undefined ? {} : { sessionKey: input.sessionKey }),
-        ...(input.causedBy === undefined ? {} : { causedBy: input.causedBy })
+        ...(input.causedBy === undefined ? {} : { causedBy: input.causedBy }),
+        ...(replyTo === undefined ? {} : { replyTo: { channel: replyTo.channel, target: replyTo.target } })
       },
       payloadText: payload.right.text,
       metadataText: metadata.right.text,

@@ -143,7 +143,7 @@ export const make = (
         }
         case "merge": {
           const { mergeKey } = decision
-          const leader = holds.window(agentId, mergeKey)
+          const leader = holds.window(agentId, mergeKey, event.replyTo)
           const member = { id: event.id, line: summaryLine(event) }
           if (leader === undefined) {
             const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)

@@ -28,6 +28,11 @@ export type AuditKind =
   | "audit.checkpoint"
   /** A signature over the record before this one. */
   | "audit.signed"
+  | "delivery.prepared"
+  | "delivery.started"
+  | "delivery.ended"
+  | "delivery.replayed"
+  | "delivery.dropped"
 
 export interface AuditEntry {
   readonly kind: AuditKind

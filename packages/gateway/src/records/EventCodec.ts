@@ -1,8 +1,9 @@
+import type { Delivery, ReplyRoute } from "../domain/Delivery.ts"
 import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { RunRecord } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
-import type { ApprovalRow, EventRow, RunRow } from "./Tables.ts"
+import type { ApprovalRow, DeliveryRow, EventRow, RunRow } from "./Tables.ts"
 
 /** The event a row holds. */
 export const toEvent = (row: EventRow): GatewayEvent => ({
@@ -19,7 +20,8 @@ export const toEvent = (row: EventRow): GatewayEvent => ({
   ...(row.caused_by === null ? {} : { causedBy: row.caused_by }),
   ...(row.chain_root === null
     ? {}
-    : { chain: { root: row.chain_root, depth: row.chain_depth, count: row.chain_count } })
+    : { chain: { root: row.chain_root, depth: row.chain_depth, count: row.chain_count } }),
+  ...(row.reply_to === null ? {} : { replyTo: JSON.parse(row.reply_to) as ReplyRoute })
 })
 
 /** The run a row holds. */
@@ -64,12 +66,30 @@ export const latestApproval = (rows: ReadonlyArray<ApprovalRow>): ApprovalRow | 
         : best,
     undefined
   )
+/** The delivery a row holds. */
+export const toDelivery = (row: DeliveryRow): Delivery => ({
+  id: row.id,
+  seq: row.seq,
+  eventId: row.event_id,
+  runId: row.run_id,
+  agentId: row.agent_id,
+  to: { channel: row.channel, target: row.target },
+  state: row.state,
+  attempt: row.attempt,
+  outcome: row.outcome,
+  text: row.text,
+  preparedAt: new Date(row.created_at),
+  dueAt: row.state === "prepared" ? new Date(row.due_at) : undefined,
+  reference: row.reference ?? undefined,
+  error: row.error ?? undefined
+})
 
 /** The whole of an event, from the rows that hold it. */
 export const toEventRecord = (
   row: EventRow,
   run: RunRow | undefined,
-  approval: ApprovalRow | undefined
+  approval: ApprovalRow | undefined,
+  delivery: DeliveryRow | undefined
 ): EventRecord => ({
   event: toEvent(row),
   state: row.state,
@@ -79,7 +99,8 @@ export const toEventRecord = (
   evidence: row.evidence === null ? undefined : Evidence.decode(row.evidence),
   mergedInto: row.merged_into ?? undefined,
   approval: approval === undefined ? undefined : toApproval(approval),
-  run: run === undefined ? undefined : toRun(run)
+  run: run === undefined ? undefined : toRun(run),
+  delivery: delivery === undefined ? undefined : toDelivery(delivery)
 })
 
 /** What kind of event it is, as its adapter or its sender classified it. */

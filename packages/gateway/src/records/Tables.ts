@@ -2,6 +2,7 @@
  * The records as they are stored: one row type per table. Column names are the ones in the database; JSON is text;
  * instants are Unix milliseconds.
  */
+import type { DeliveryOutcome, DeliveryState } from "../domain/Delivery.ts"
 import type { EventState } from "../domain/EventRecord.ts"
 import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
 import type { Action } from "../domain/PolicyDecision.ts"
@@ -22,6 +23,8 @@ export interface EventRow {
   readonly trace_id: string | null
   readonly sender: string | null
   readonly session_key: string | null
+  /** JSON: the route of the answer. */
+  readonly reply_to: string | null
   readonly dedupe_key: string | null
   readonly state: EventState
   readonly action: Action | null
@@ -128,6 +131,28 @@ export interface JobRow {
   readonly created_at: number
   readonly last_at: number | null
   readonly next_at: number | null
+  /** JSON: the route of the answers. */
+  readonly deliver_to: string | null
+}
+
+export interface DeliveryRow {
+  readonly seq: number
+  readonly id: string
+  readonly event_id: string
+  readonly run_id: string
+  readonly agent_id: string
+  readonly channel: string
+  readonly target: string
+  readonly state: DeliveryState
+  readonly attempt: number
+  readonly outcome: DeliveryOutcome
+  readonly text: string
+  readonly created_at: number
+  /** A prepared one is not tried before. */
+  readonly due_at: number
+  readonly reference: string | null
+  readonly error: string | null
+  readonly ended_at: number | null
 }
 
 export interface SwitchRow {
@@ -146,6 +171,7 @@ export interface Rows {
   readonly turns: TurnRow
   readonly jobs: JobRow
   readonly switches: SwitchRow
+  readonly deliveries: DeliveryRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -159,10 +185,12 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   sessions: ["key"],
   turns: ["seq"],
   jobs: ["id"],
-  switches: ["scope"]
+  switches: ["scope"],
+  deliveries: ["id"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */
 export const uniqueColumns: { readonly [T in Table]?: ReadonlyArray<keyof Rows[T] & string> } = {
-  events: ["seq", "dedupe_key"]
+  events: ["seq", "dedupe_key"],
+  deliveries: ["seq"]
 }

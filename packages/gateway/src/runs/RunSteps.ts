@@ -10,6 +10,7 @@ import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
 import type { RunExit } from "./Attempt.ts"
 import type { Waiting } from "./Lanes.ts"
+import { Outbox } from "./Outbox.ts"
 
 /** An event that was let through, and the run that is to handle it. */
 export interface Dispatch {
@@ -53,6 +54,8 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
 }
 
 const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
+const NO_ANSWER = "The agent could not answer this. Whoever runs it can see why."
+
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
 /** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
@@ -70,6 +73,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
+    const outbox = yield* Outbox
     const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
     /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
     const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
@@ -78,6 +82,15 @@ export const make = (config: GatewayConfig) =>
       if (price === undefined) return null
       const { inputTokens, outputTokens } = result.usage
       return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
+    }
+
+    /**
+     * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
+     * that there is none, but not why: that may be nobody's business where the answer goes.
+     */
+    const reply = (tx: Tx, event: GatewayEvent, agentId: string, runId: string, text: string | undefined): void => {
+      if (text === undefined) outbox.prepare(tx, { event, agentId, runId, outcome: "failed", text: NO_ANSWER })
+      else if (text.trim() !== "") outbox.prepare(tx, { event, agentId, runId, outcome: "completed", text })
     }
 
     const start = (item: RunItem) =>
@@ -185,6 +198,7 @@ export const make = (config: GatewayConfig) =>
           eventId: event.id,
           data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error }
         })
+        if (state !== "cancelled") reply(tx, event, agentId, runId, result?.text)
         tx.publish({
           _tag: "ProactiveActionCompleted",
           at: tx.now,

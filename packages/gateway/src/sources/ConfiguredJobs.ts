@@ -1,7 +1,12 @@
 import { Schema } from "effect"
 import { cronNameOf, type GatewayConfig, heartbeatsOf } from "../domain/Config.ts"
+import type { ReplyRoute } from "../domain/Delivery.ts"
 import { Schedule } from "../domain/Schedule.ts"
 import type { JobRow } from "../records/Tables.ts"
+
+/** A route as a job's row holds it. */
+export const encodeRoute = (route: ReplyRoute | undefined): string | null =>
+  route === undefined ? null : JSON.stringify({ channel: route.channel, target: route.target })
 
 export const encodeSchedule = Schema.encodeSync(Schema.parseJson(Schedule))
 
@@ -29,7 +34,8 @@ export const configured = (
       }),
       enabled: 1,
       delete_after_run: 0,
-      catch_up: "skip" as const
+      catch_up: "skip" as const,
+      deliver_to: encodeRoute(heartbeat.deliverTo)
     }
   })
   const crons = config.crons.map((cron, i) => {
@@ -46,7 +52,8 @@ export const configured = (
       metadata: "{}",
       enabled: cron.enabled ? 1 : 0,
       delete_after_run: 0,
-      catch_up: "once" as const
+      catch_up: "once" as const,
+      deliver_to: encodeRoute(cron.deliverTo)
     }
   })
   return [...heartbeats, ...crons]

@@ -1,6 +1,7 @@
 import { Clock, Context, Effect, Either, Layer, Schema } from "effect"
 import { Moment, parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig, HoursConfig } from "../domain/Config.ts"
+import { type ReplyRoute, routeProblem } from "../domain/Delivery.ts"
 import { type GatewayError, SchedulerError } from "../domain/Errors.ts"
 import type { EventPriority } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
@@ -13,7 +14,8 @@ import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import type { JobRow } from "../records/Tables.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
-import { configured, encodeSchedule } from "./ConfiguredJobs.ts"
+import { Outbox } from "../runs/Outbox.ts"
+import { configured, encodeRoute, encodeSchedule } from "./ConfiguredJobs.ts"
 import { type CompiledSchedule, compile, nextAfter } from "./ScheduleClock.ts"
 
 /** Something that is due now and then, and makes an event each time. */
@@ -30,6 +32,7 @@ export interface Job {
   readonly catchUp: "once" | "skip"
   readonly lastAt: Date | undefined
   readonly nextAt: Date | undefined
+  readonly deliverTo: ReplyRoute | undefined
 }
 
 export interface NewJob {
@@ -46,6 +49,8 @@ export interface NewJob {
   readonly deleteAfterRun?: boolean
   /** What becomes of instants that passed while the gateway was down: all of them one event, or none. Default: `once`. */
   readonly catchUp?: "once" | "skip"
+  /** Where what the agent answers is sent. Default: nowhere. */
+  readonly deliverTo?: ReplyRoute
 }
 
 export interface SchedulerStatus {
@@ -80,13 +85,14 @@ interface Entry {
   readonly schedule: Schedule
   readonly compiled: CompiledSchedule
   readonly activeHours: HoursConfig | undefined
+  readonly deliverTo: ReplyRoute | undefined
 }
 
 /** How late a fire may be and still be called on time. Milliseconds. */
 const ON_TIME = 60_000
 const decodeSchedule = Schema.decodeUnknownEither(Schema.parseJson(Schedule))
 
-const toJob = ({ row, schedule }: Entry): Job => ({
+const toJob = ({ deliverTo, row, schedule }: Entry): Job => ({
   id: row.id,
   name: row.name,
   source: row.source,
@@ -98,7 +104,8 @@ const toJob = ({ row, schedule }: Entry): Job => ({
   deleteAfterRun: row.delete_after_run === 1,
   catchUp: row.catch_up,
   lastAt: row.last_at === null ? undefined : new Date(row.last_at),
-  nextAt: row.next_at === null ? undefined : new Date(row.next_at)
+  nextAt: row.next_at === null ? undefined : new Date(row.next_at),
+  deliverTo
 })
 
 export const make = (config: GatewayConfig) =>
@@ -108,6 +115,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const admission = yield* Admission
     const killSwitch = yield* KillSwitch
+    const { channels } = yield* Outbox
     const zone = parseZone(config.timezone)
     const [defaultAgent = ""] = Object.keys(config.agents)
     const nextId = makeIds()
@@ -121,7 +129,10 @@ export const make = (config: GatewayConfig) =>
       const compiled = Either.mapLeft(compile(schedule.right), fail)
       if (Either.isLeft(compiled)) return Either.left(compiled.left)
       const { activeHours } = JSON.parse(row.metadata) as { readonly activeHours?: HoursConfig }
-      return Either.right({ row, schedule: schedule.right, compiled: compiled.right, activeHours })
+      const deliverTo = row.deliver_to === null ? undefined : (JSON.parse(row.deliver_to) as ReplyRoute)
+      const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
+      if (unroutable !== undefined) return Either.left(fail(`deliverTo: ${unroutable}`))
+      return Either.right({ row, schedule: schedule.right, compiled: compiled.right, activeHours, deliverTo })
     }
     const arm = (entry: Entry): void => {
       entries.set(entry.row.id, entry)
@@ -162,7 +173,8 @@ export const make = (config: GatewayConfig) =>
           priority: row.priority,
           payload: { instruction: row.instruction },
           metadata: { ...metadata, type: row.name, jobId: row.id, scheduledAt: new Date(scheduledAt).toISOString() },
-          idempotencyKey: `job:${row.id}@${key}`
+          idempotencyKey: `job:${row.id}@${key}`,
+          replyTo: entry.deliverTo
         },
         also
       )
@@ -269,6 +281,9 @@ export const make = (config: GatewayConfig) =>
           if (!Object.hasOwn(config.agents, agentId)) {
             return yield* fail(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
           }
+          const { deliverTo } = job
+          const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
+          if (unroutable !== undefined) return yield* fail(`deliverTo: ${unroutable}`)
           const schedule = job.schedule.kind === "every" ? { anchor: now, ...job.schedule } : job.schedule
           const compiled = compile(schedule)
           if (Either.isLeft(compiled)) return yield* fail(compiled.left)
@@ -289,9 +304,10 @@ export const make = (config: GatewayConfig) =>
             catch_up: catchUp,
             created_at: now,
             last_at: null,
-            next_at: next
+            next_at: next,
+            deliver_to: encodeRoute(deliverTo)
           }
-          const entry: Entry = { row, schedule, compiled: compiled.right, activeHours: undefined }
+          const entry: Entry = { row, schedule, compiled: compiled.right, activeHours: undefined, deliverTo }
           yield* journal.step((tx) => {
             note(tx, row, "added")
             tx.write({ op: "insert", table: "jobs", row })
@@ -341,5 +357,5 @@ export const layer = (
 ): Layer.Layer<
   Scheduler,
   SchedulerError | StoreError | GatewayError,
-  Store | Journal | AuditLog | Admission | KillSwitch
+  Store | Journal | AuditLog | Admission | KillSwitch | Outbox
 > => Layer.scoped(Scheduler, make(config))

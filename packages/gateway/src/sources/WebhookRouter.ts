@@ -141,6 +141,7 @@ const inputOf = (route: Route, event: GatewayEvent, type: string, request: Webho
   priority: event.priority,
   metadata: { ...event.metadata, adapter: route.adapter.source, path: route.config.path, type },
   timestamp: event.timestamp,
+  replyTo: route.config.deliverTo,
   traceId: event.traceId,
   idempotencyKey: deliveryOf(route, event, request)
 })

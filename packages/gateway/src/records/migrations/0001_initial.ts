@@ -15,6 +15,7 @@ const statements: ReadonlyArray<string> = [
     trace_id TEXT,
     sender TEXT,
     session_key TEXT,
+    reply_to TEXT,
     dedupe_key TEXT UNIQUE,
     state TEXT NOT NULL,
     action TEXT,
@@ -116,14 +117,36 @@ const statements: ReadonlyArray<string> = [
     catch_up TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     last_at BIGINT,
-    next_at BIGINT
+    next_at BIGINT,
+    deliver_to TEXT
   )`,
   `CREATE TABLE switches (
     scope TEXT NOT NULL PRIMARY KEY,
     mode TEXT NOT NULL,
     changed_at BIGINT NOT NULL,
     changed_by TEXT NOT NULL
-  )`
+  )`,
+  `CREATE TABLE deliveries (
+    seq BIGINT NOT NULL UNIQUE,
+    id TEXT NOT NULL PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    target TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    text TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    reference TEXT,
+    error TEXT,
+    ended_at BIGINT
+  )`,
+  `CREATE INDEX deliveries_state ON deliveries (state, seq)`,
+  `CREATE INDEX deliveries_target ON deliveries (channel, target, state, seq)`,
+  `CREATE INDEX deliveries_event ON deliveries (event_id)`
 ]
 
 export default Effect.gen(function* () {

@@ -1,0 +1,69 @@
+import { Effect } from "effect"
+import { type GatewayConfig, heartbeatsOf } from "../domain/Config.ts"
+import { type DeliveryOutcome, routeProblem } from "../domain/Delivery.ts"
+import { type ChannelSendError, GatewayConfigError } from "../domain/Errors.ts"
+
+/** A message on its way out. It is the same for every attempt. */
+export interface OutboundMessage {
+  /** The delivery's id: what a platform that deduplicates tells messages apart by. */
+  readonly key: string
+  /** Whom or what the channel is to reach, as the event's route or the configuration says. */
+  readonly target: string
+  readonly text: string
+  /** Whether `text` is the agent's answer, or says that there is none. */
+  readonly outcome: DeliveryOutcome
+  readonly agentId: string
+  readonly eventId: string
+  readonly runId: string
+  readonly preparedAt: Date
+}
+
+/** What a platform said when it took a message. */
+export interface DeliveryReceipt {
+  /** What the platform calls the message, or how it answered; recorded with the delivery. */
+  readonly reference?: string
+}
+
+/** A way out. What `send` says is believed, so it must not say `not-sent` of what it cannot prove. */
+export interface Channel {
+  /** What routes call it. No two channels of a gateway have the same name. */
+  readonly name: string
+  /**
+   * Whether the platform drops a message whose `key` it has had before. Then what may have been sent is sent again; else it
+   * waits for a person.
+   */
+  readonly deduplicates: boolean
+  /**
+   * Sends one message; called for one message per target at a time. A defect, an interruption and a call that takes longer
+   * than `limits.deliveryTimeoutMs` count as `unknown`.
+   */
+  readonly send: (message: OutboundMessage) => Effect.Effect<DeliveryReceipt, ChannelSendError>
+}
+
+/** Channels by name. Fails when a name is taken twice, or the configuration sends something where no channel leads. */
+export const channelsOf = (config: GatewayConfig, channels: ReadonlyArray<Channel>) =>
+  Effect.gen(function* () {
+    const invalid = (path: string, message: string) =>
+      new GatewayConfigError({ path, message: `configuration: ${path}: ${message}` })
+    const byName = new Map<string, Channel>()
+    for (const channel of channels) {
+      if (byName.has(channel.name)) {
+        return yield* invalid("channels", `"${channel.name}" is the name of two channels; give each its own`)
+      }
+      byName.set(channel.name, channel)
+    }
+    const known = new Set(byName.keys())
+    const several = Array.isArray(config.heartbeat)
+    const routes = [
+      ...heartbeatsOf(config).map(
+        ({ deliverTo }, i) => [several ? `heartbeat[${i}]` : "heartbeat", deliverTo] as const
+      ),
+      ...config.crons.map(({ deliverTo }, i) => [`crons[${i}]`, deliverTo] as const),
+      ...config.webhooks.map(({ deliverTo }, i) => [`webhooks[${i}]`, deliverTo] as const)
+    ]
+    for (const [path, route] of routes) {
+      const problem = route === undefined ? undefined : routeProblem(route, known)
+      if (problem !== undefined) return yield* invalid(`${path}.deliverTo`, problem)
+    }
+    return byName
+  })
