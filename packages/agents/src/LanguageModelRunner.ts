@@ -39,6 +39,7 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
         run: (task) =>
           languageModel.generateText({ prompt: toPrompt(task) }).pipe(
             limitOutput(task.agent.maxOutputTokens),
+            (call) => Effect.zipRight(progressOf(task), Effect.zipLeft(call, progressOf(task))),
             Effect.catchAll((failure) =>
               Effect.flatMap(Clock.currentTimeMillis, (now) =>
                 Effect.fail(toAgentRunError(failure, providerModel, now))
@@ -65,6 +66,8 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
       })
     })
   )
+
+const progressOf = ({ onProgress }: RunTask): Effect.Effect<void> => onProgress ?? Effect.void
 
 const modelOf = ({ content }: LanguageModel.GenerateTextResponse<Record<never, never>>): string | undefined => {
   const metadata = content.find((part) => part.type === "response-metadata")

@@ -120,6 +120,40 @@ describe("an attempt", () => {
       })
   )
 
+  it.effect(
+    "N17: a run that falls silent is interrupted, and its session goes on; one that reports may take its time",
+    () =>
+      Effect.gen(function* () {
+        const respond: Respond = ({ onProgress = Effect.void, taskDescription }) =>
+          Effect.gen(function* () {
+            yield* onProgress
+            if (taskDescription === "silent") return yield* Effect.never
+            for (let i = 0; i < 3; i++) yield* Effect.zipRight(Effect.sleep("2 minutes"), onProgress)
+            return answerOf(`${taskDescription} done`)
+          })
+        yield* Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const told = yield* watch
+          const silent = yield* gw.submit(message("silent"))
+          const next = yield* gw.submit(message("steady"))
+          yield* told.until("ProactiveActionInitiated", 1)
+          yield* TestClock.adjust("130 seconds")
+          expect(yield* gw.outcome(silent.eventId)).toMatchObject({
+            run: { state: "failed", error: expect.stringContaining("showed no progress for 130000 ms") }
+          })
+          yield* told.until("ProactiveActionInitiated", 2)
+          yield* TestClock.adjust("2 minutes")
+          yield* TestClock.adjust("2 minutes")
+          yield* TestClock.adjust("2 minutes")
+          expect(yield* gw.outcome(next.eventId)).toMatchObject({ run: { text: "steady done", attempt: 1 } })
+        }).pipe(
+          Effect.scoped,
+          Effect.provide(gateway({ limits: { runStallMs: 130_000, maxAttempts: 1 } }, respond)),
+          Effect.provide(StoreMemory.layer)
+        )
+      })
+  )
+
   it.effect("has a lease that goes on while it does, and ends with it", () =>
     Effect.gen(function* () {
       const held = yield* Deferred.make<void>()

@@ -657,6 +657,22 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       ],
       () => Effect.never
     ),
+  "limits.runStallMs": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(event())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("10 seconds")
+        return told.all("ProactiveActionCompleted").map(({ error }) => error)
+      }).pipe(Effect.scoped),
+      [limits({ maxAttempts: 1 }), []],
+      [
+        limits({ maxAttempts: 1, runStallMs: 9_000 }),
+        ["the run showed no progress for 9000 ms and was interrupted (limits.runStallMs)"]
+      ],
+      ({ onProgress = Effect.void }) => Effect.zipRight(onProgress, Effect.never)
+    ),
   "limits.interruptGraceMs": () =>
     Effect.suspend(() => {
       let hear = (): void => {}

@@ -205,6 +205,11 @@ export const LimitsConfig = Schema.Struct({
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
   runTimeoutMs: withDefault(Positive, 600_000),
   /**
+   * Milliseconds without progress after which a run is interrupted, counted from the progress its runner last reported. The
+   * runner of `@postilion/agents` reports when it calls the model and when the model has answered. Default: 120,000.
+   */
+  runStallMs: withDefault(Positive, 120_000),
+  /**
    * Milliseconds an interrupted run may take to end. One that goes on for longer is abandoned: its session and its place
    * are free again, and what it still comes to is not recorded as its result. Default: 10,000.
    */

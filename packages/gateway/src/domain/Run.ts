@@ -1,3 +1,4 @@
+import type { Effect } from "effect"
 import type { EventSource, GatewayEvent } from "./GatewayEvent.ts"
 import type { Turn } from "./Session.ts"
 
@@ -23,6 +24,11 @@ export interface RunTask {
   readonly payloadText: string
   /** The session's recent turns, oldest first; empty outside a session. */
   readonly history: ReadonlyArray<Turn>
+  /**
+   * Says that the run goes on. From the first time on it must be said at least every `limits.runStallMs`: a run that falls
+   * silent is interrupted. A runner that never says it is held to `limits.runTimeoutMs` alone.
+   */
+  readonly onProgress?: Effect.Effect<void>
 }
 
 /** Tokens as the provider counted them. */

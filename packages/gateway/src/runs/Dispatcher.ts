@@ -1,24 +1,14 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
-import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
-import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
-import { AgentRunner } from "./AgentRunner.ts"
 import * as Attempts from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import {
-  type Abandoned,
-  type Attempt,
-  type Dispatch,
-  isResult,
-  LEASE,
-  make as makeSteps,
-  type RunItem
-} from "./RunSteps.ts"
+import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import { make as makeTasks, type Progress } from "./RunTasks.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -55,19 +45,11 @@ const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A>
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
-    const sessions = yield* SessionStore
-    const runner = yield* AgentRunner
+    const tasks = yield* makeTasks(config)
     const killSwitch = yield* KillSwitch
-    const { historyCharacters, historyTurns, interruptGraceMs, maxAttempts, maxConcurrentRuns } = config.limits
-    const { onCrash, payloadCharacters, runTimeoutMs } = config.limits
-    const { abandon, end, extend, fenced, record, retry, sessionOf, start } = yield* makeSteps(config)
+    const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
+    const { abandon, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
 
-    const agents = new Map<string, Agent>(
-      Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
-        id,
-        { id, instructions, maxOutputTokens }
-      ])
-    )
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
       limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
@@ -85,48 +67,23 @@ export const make = (config: GatewayConfig) =>
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
     const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
-    const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
-      runId,
-      attempt,
-      agent: agents.get(item.agentId) ?? { id: item.agentId, instructions: "", maxOutputTokens: 1024 },
-      event: item.event,
-      taskDescription: item.taskDescription,
-      payloadText:
-        item.payloadText.length > payloadCharacters
-          ? `${item.payloadText.slice(0, payloadCharacters)}… (${item.payloadText.length - payloadCharacters} more characters)`
-          : item.payloadText
-    })
-    const estimate = (dispatch: Dispatch): number =>
-      runner.estimate(taskOf(dispatch, "", 1), sessionOf(dispatch) === undefined ? 0 : historyCharacters)
-    const historyOf = (item: RunItem) => {
-      const key = sessionOf(item)
-      if (key === undefined) return Effect.succeed([])
-      return sessions
-        .history(key, { turns: historyTurns, characters: historyCharacters })
-        .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
-    }
-    const callAgent = (item: RunItem): Effect.Effect<RunResult, AgentRunError> =>
-      historyOf(item).pipe(
-        Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history })),
-        Effect.filterOrFail(
-          isResult,
-          () =>
-            new AgentRunError({
-              message:
-                "the runner returned no text, model and usage that can be recorded; what was reserved is charged",
-              retryable: false,
-              usage: { inputTokens: estimate(item), outputTokens: 0 }
-            })
-        )
-      )
-    /** Succeeds when the attempt is to be interrupted. */
-    const watch = Effect.as(
-      Effect.sleep(runTimeoutMs),
-      new AgentRunError({
-        message: `the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`,
-        retryable: true
+    const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
+    /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
+    const watchOf = ({ startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
+      Effect.gen(function* () {
+        while (true) {
+          const now = yield* Clock.currentTimeMillis
+          const { at } = progress
+          if (now >= startedAt + runTimeoutMs) {
+            return cutShort(`the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`)
+          }
+          if (at !== undefined && now >= at + runStallMs) {
+            return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
+          }
+          const deadline = Math.min(startedAt + runTimeoutMs, (at ?? now) + runStallMs)
+          yield* Effect.sleep(deadline - now)
+        }
       })
-    )
     const keepLease = (item: RunItem, attempt: Attempt) =>
       extend(item, attempt).pipe(
         Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
@@ -155,7 +112,7 @@ export const make = (config: GatewayConfig) =>
           started_at: attempt.startedAt
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
-        yield* untilWritten(abandon(row, error, estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
+        yield* untilWritten(abandon(row, error, tasks.estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
         yield* late.pipe(
           Effect.flatMap((exit) => fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -176,8 +133,13 @@ export const make = (config: GatewayConfig) =>
         Effect.gen(function* () {
           while (true) {
             const attempt = yield* untilWritten(start(item))
-            const beside = keepLease(item, attempt)
-            const outcome = yield* Attempts.run(callAgent(item), { restore, watch, beside, graceMs: interruptGraceMs })
+            const progress: Progress = { at: undefined }
+            const outcome = yield* Attempts.run(tasks.run(item, progress), {
+              restore,
+              watch: watchOf(attempt, progress),
+              beside: keepLease(item, attempt),
+              graceMs: interruptGraceMs
+            })
             if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
             let exit = exitOf(outcome)
             const delay = retryDelay(item, exit)
@@ -263,10 +225,10 @@ export const make = (config: GatewayConfig) =>
 
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
-        record(tx, runId, dispatch, estimate(dispatch))
+        record(tx, runId, dispatch, tasks.estimate(dispatch))
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
-      estimate,
+      estimate: tasks.estimate,
       running: () => active.size,
       waiting: () => lanes.waiting,
       onAbandoned: (listener) =>

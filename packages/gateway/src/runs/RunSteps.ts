@@ -59,6 +59,10 @@ const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCoun
 export const isResult = (result: RunResult): boolean =>
   typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
 
+/** The session whose history the run is shown and adds to. */
+export const sessionOf = ({ accessControl }: GatewayConfig, { event }: Dispatch): string | undefined =>
+  accessControl.mode === "chat" ? event.sessionKey : undefined
+
 /** What is recorded of runs: each a step of the journal, with its audit record, its place in the ledger and what is told. */
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -66,11 +70,6 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
-    const keepsHistory = config.accessControl.mode === "chat"
-
-    /** The session whose history the run is shown and adds to. */
-    const sessionOf = ({ event }: Dispatch): string | undefined => (keepsHistory ? event.sessionKey : undefined)
-
     const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
     /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
     const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
@@ -174,7 +173,7 @@ export const make = (config: GatewayConfig) =>
           }
         })
         ledger.settle(runId, inputTokens + outputTokens, tx.now)
-        const session = sessionOf(item)
+        const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
           sessions.append(tx, session, agentId, [
             { role: "user", content: item.taskDescription, sender: event.sender, eventId: event.id },
@@ -260,5 +259,5 @@ export const make = (config: GatewayConfig) =>
         })
         also(tx)
       })
-    return { abandon, end, extend, fenced, record, retry, sessionOf, start }
+    return { abandon, end, extend, fenced, record, retry, start }
   })

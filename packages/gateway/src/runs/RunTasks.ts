@@ -1,0 +1,66 @@
+import { Clock, Effect } from "effect"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { AgentRunError } from "../domain/Errors.ts"
+import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
+import { SessionStore } from "../records/SessionStore.ts"
+import { AgentRunner } from "./AgentRunner.ts"
+import { type Dispatch, isResult, type RunItem, sessionOf } from "./RunSteps.ts"
+
+/** When an attempt last showed that it goes on; never, for a runner that does not say. Unix milliseconds. */
+export interface Progress {
+  at: number | undefined
+}
+
+/** What an agent is given for a run, and what it answers. */
+export const make = (config: GatewayConfig) =>
+  Effect.gen(function* () {
+    const sessions = yield* SessionStore
+    const runner = yield* AgentRunner
+    const { historyCharacters, historyTurns, payloadCharacters } = config.limits
+    const agents = new Map<string, Agent>(
+      Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
+        id,
+        { id, instructions, maxOutputTokens }
+      ])
+    )
+
+    const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
+      runId,
+      attempt,
+      agent: agents.get(item.agentId) ?? { id: item.agentId, instructions: "", maxOutputTokens: 1024 },
+      event: item.event,
+      taskDescription: item.taskDescription,
+      payloadText:
+        item.payloadText.length > payloadCharacters
+          ? `${item.payloadText.slice(0, payloadCharacters)}… (${item.payloadText.length - payloadCharacters} more characters)`
+          : item.payloadText
+    })
+    const estimate = (dispatch: Dispatch): number =>
+      runner.estimate(taskOf(dispatch, "", 1), sessionOf(config, dispatch) === undefined ? 0 : historyCharacters)
+    const historyOf = (item: RunItem) => {
+      const key = sessionOf(config, item)
+      if (key === undefined) return Effect.succeed([])
+      return sessions
+        .history(key, { turns: historyTurns, characters: historyCharacters })
+        .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
+    }
+    const run = (item: RunItem, progress: Progress): Effect.Effect<RunResult, AgentRunError> => {
+      const onProgress = Effect.map(Clock.currentTimeMillis, (now) => {
+        progress.at = now
+      })
+      return historyOf(item).pipe(
+        Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history, onProgress })),
+        Effect.filterOrFail(
+          isResult,
+          () =>
+            new AgentRunError({
+              message:
+                "the runner returned no text, model and usage that can be recorded; what was reserved is charged",
+              retryable: false,
+              usage: { inputTokens: estimate(item), outputTokens: 0 }
+            })
+        )
+      )
+    }
+    return { estimate, run }
+  })
