@@ -2,7 +2,7 @@ import { AiError, LanguageModel } from "@effect/ai"
 import { describe, expect, it } from "@effect/vitest"
 import { LanguageModelRunner, MaxOutputTokens } from "@postilion/agents"
 import { AgentRunner, estimateTokens } from "@postilion/gateway"
-import { Effect, FastCheck, Fiber, Layer, Schema, Stream, TestClock } from "effect"
+import { Deferred, Effect, FastCheck, Fiber, Layer, Schema, Stream, TestClock } from "effect"
 import { parseRetryAfter } from "../src/internal/ProviderFailure.ts"
 import { TASK_TEXT, task } from "./Tasks.ts"
 
@@ -125,15 +125,19 @@ describe("LanguageModelRunner", () => {
     Effect.gen(function* () {
       const { run } = yield* runner(mirror)
       let reports = 0
-      const onProgress = Effect.sync(() => {
-        reports += 1
-      })
-      yield* run(task({ onProgress }))
+      yield* run(
+        task({
+          onProgress: Effect.sync(() => {
+            reports += 1
+          })
+        })
+      )
       expect(reports).toBe(2)
+      const called = yield* Deferred.make<void>()
       const silent = yield* runner(failing(Effect.never))
+      const onProgress = Effect.asVoid(Deferred.succeed(called, undefined))
       const running = yield* Effect.fork(silent.run(task({ onProgress })))
-      yield* Effect.yieldNow()
-      expect(reports).toBe(3)
+      yield* Deferred.await(called)
       yield* Fiber.interrupt(running)
     })
   )
