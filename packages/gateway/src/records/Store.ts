@@ -9,7 +9,7 @@ type WriteOf<T extends Table> =
   /** Inserts the row, or replaces the one with the same primary key. */
   | { readonly op: "put"; readonly table: T; readonly row: Row<T> }
   | { readonly op: "update"; readonly table: T; readonly key: Partial<Row<T>>; readonly set: Partial<Row<T>> }
-  | { readonly op: "delete"; readonly table: T; readonly where: Partial<Row<T>> }
+  | { readonly op: "delete"; readonly table: T; readonly where: Where<T> }
 
 type Scalar = string | number | null
 
@@ -19,8 +19,11 @@ export type Condition<A> =
   | { readonly in: ReadonlyArray<A> }
   | { readonly gt?: A; readonly gte?: A; readonly lt?: A; readonly lte?: A }
 
+/** Conditions by column, all of which a row has to meet. */
+export type Where<T extends Table> = { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
+
 export interface Query<T extends Table> {
-  readonly where?: { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
+  readonly where?: Where<T>
   readonly orderBy?: readonly [keyof Row<T> & string, "asc" | "desc"]
   readonly limit?: number
 }
