@@ -14,6 +14,7 @@ import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
 import { Journal } from "./records/Journal.ts"
+import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import { Store, type StoreError } from "./records/Store.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
@@ -187,8 +188,10 @@ export const make = (config: GatewayConfig) =>
     yield* dispatcher.resume
     yield* admission.resume
     yield* scheduler.start
+    const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
     yield* sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive).pipe(
-      Effect.catchAll((error) => Effect.logWarning("old sessions could not be pruned", error)),
+      Effect.zipRight(retention.prune(dispatcher.isActive)),
+      Effect.catchAll((error) => Effect.logWarning("old records could not be pruned", error)),
       Effect.repeat(Schedule.spaced("1 hour")),
       Effect.forkScoped
     )

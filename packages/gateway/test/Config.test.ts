@@ -2,6 +2,7 @@ import { createHmac } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
 import {
+  AuditLog,
   decodeConfig,
   Gateway,
   GatewayConfig,
@@ -129,6 +130,8 @@ describe("a configuration that is wrong is refused, with where and what to do", 
     [{ limits: { maxConcurrentRuns: 0 } }, "limits.maxConcurrentRuns", /must be greater than 0/],
     [{ limits: { maxAttempts: 2.5 } }, "limits.maxAttempts", /must be a whole number, got 2.5/],
     [{ limits: { runTimeoutMs: Number.NaN } }, "limits.runTimeoutMs", /got NaN/],
+    [{ retention: { events: { maxAgeDays: 0 } } }, "retention.events.maxAgeDays", /must be greater than 0, got 0$/],
+    [{ retention: { audit: { maxCount: "unlimited" } } }, "retention.audit.maxCount", /"forever"/],
     [{ timezone: "Nowhere" }, "timezone", /"Nowhere" is not an IANA time zone; try "UTC" or "Europe\/Berlin"$/],
     [{ agents: {} }, "agents", /at least one agent is needed$/],
     [{ agents: { a: { maxOutputTokens: 0 } } }, "agents.a.maxOutputTokens", /must be greater than 0/],
@@ -334,6 +337,23 @@ const history = Effect.gen(function* () {
   return (yield* run(message({ payload: { text: "four" } }))).text
 })
 const busy: Respond = () => Effect.fail(new AgentRunError({ message: "busy", retryable: true }))
+
+const eventsKept = Effect.gen(function* () {
+  for (const n of [1, 2, 3]) yield* run(event({ payload: { n } }))
+  yield* TestClock.adjust("10 days")
+  return (yield* events).length
+})
+const auditedFrom = Effect.gen(function* () {
+  for (const n of [1, 2, 3]) yield* run(event({ payload: { n } }))
+  yield* TestClock.adjust("10 days")
+  const verified = yield* (yield* AuditLog).verify
+  return verified.valid ? verified.from : verified.problem
+})
+const turnsKept = Effect.gen(function* () {
+  for (const _ of [1, 2, 3]) yield* run(message())
+  yield* TestClock.adjust("10 days")
+  return (yield* Effect.flatMap(Store, (store) => store.find("turns", {}))).length
+})
 
 /** For every key of the configuration, what changes when it does. */
 const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> = {
@@ -846,6 +866,23 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       }).pipe(Effect.scoped),
       [limits({}), 0],
       [limits({ deliveryTimeoutMs: 9_000 }), 1]
+    ),
+
+  "retention.events.maxAgeDays": () => differ(eventsKept, [{}, 3], [{ retention: { events: { maxAgeDays: 5 } } }, 1]),
+  "retention.events.maxCount": () => differ(eventsKept, [{}, 3], [{ retention: { events: { maxCount: 2 } } }, 2]),
+  "retention.audit.maxAgeDays": () => differ(auditedFrom, [{}, 1], [{ retention: { audit: { maxAgeDays: 5 } } }, 11]),
+  "retention.audit.maxCount": () => differ(auditedFrom, [{}, 1], [{ retention: { audit: { maxCount: 4 } } }, 7]),
+  "retention.turns.maxAgeDays": () =>
+    differ(
+      turnsKept,
+      [access({ accessPolicy: "open" }), 6],
+      [{ ...access({ accessPolicy: "open" }), retention: { turns: { maxAgeDays: 5 } } }, 0]
+    ),
+  "retention.turns.maxCount": () =>
+    differ(
+      turnsKept,
+      [access({ accessPolicy: "open" }), 6],
+      [{ ...access({ accessPolicy: "open" }), retention: { turns: { maxCount: 2 } } }, 2]
     ),
 
   timezone: () =>

@@ -249,6 +249,41 @@ export const LimitsConfig = Schema.Struct({
 })
 export type LimitsConfig = typeof LimitsConfig.Type
 
+const Kept = <A extends number>(schema: Schema.Schema<A, number>) =>
+  Schema.Union(schema, Schema.Literal("forever")).annotations({
+    message: ({ actual }) => ({
+      message: `must be a number or "forever", got ${JSON.stringify(actual)}`,
+      override: typeof actual !== "number"
+    })
+  })
+
+/** How long records of a kind are kept, and how many. Without a limit must be written out, as `forever`. */
+const retentionOf = (days: number, count: number) => {
+  const schema = Schema.Struct({
+    /** Days after which a record is removed. */
+    maxAgeDays: withDefault(Kept(Positive), days),
+    /** Records beyond the newest so many are removed. */
+    maxCount: withDefault(Kept(PositiveInt), count)
+  })
+  return Schema.optionalWith(schema, { default: () => Schema.decodeSync(schema)({}) })
+}
+/** How many, and how old, records of a kind may get. */
+export interface Retention {
+  readonly maxAgeDays: number | "forever"
+  readonly maxCount: number | "forever"
+}
+
+/** What is still needed stays, however old: see `records/Retention`. */
+export const RetentionConfig = Schema.Struct({
+  /** Events, with their runs and approvals. Default: 30 days, 1,000,000. */
+  events: retentionOf(30, 1_000_000),
+  /** Audit records; the chain stays verifiable over the cut. Default: 365 days, 10,000,000. */
+  audit: retentionOf(365, 10_000_000),
+  /** Turns of conversations; whole sessions go with `accessControl.sessionTtlDays`. Default: 90 days, 1,000,000. */
+  turns: retentionOf(90, 1_000_000)
+})
+export type RetentionConfig = typeof RetentionConfig.Type
+
 /** US dollars per million tokens. */
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
@@ -272,6 +307,7 @@ export const GatewayConfig = Schema.Struct({
   /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
   prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
+  retention: Schema.optionalWith(RetentionConfig, { default: () => Schema.decodeSync(RetentionConfig)({}) }),
   /** Where days and hours begin and crons are read. Default: `UTC`. */
   timezone: withDefault(Timezone, "UTC")
 })

@@ -2,14 +2,13 @@ import { Effect } from "effect"
 import { EventSource } from "../domain/GatewayEvent.ts"
 import type { PolicyDecision } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
+import { KEPT_TICKS } from "../records/Retention.ts"
 import type { StoreShape } from "../records/Store.ts"
 
 type History = PolicyState["heartbeat"]
 
 /** Before an agent's first tick: whatever there is, it has not looked at it yet. */
 const UNSEEN: History = { consecutiveSkips: 0, changed: true }
-/** Skips in a row that are told apart after a restart. */
-const LONGEST = 100
 
 /** What each agent's heartbeats have seen: skips in a row, and whether anything has happened since the last tick. */
 export class HeartbeatHistory {
@@ -37,7 +36,7 @@ export class HeartbeatHistory {
           const ticks = yield* store.find("events", {
             where: { source: "heartbeat", agent_id: agentId },
             orderBy: ["seq", "desc"],
-            limit: LONGEST
+            limit: KEPT_TICKS
           })
           const [last] = ticks
           if (last === undefined) return this.agents.delete(agentId)

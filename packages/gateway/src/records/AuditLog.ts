@@ -1,5 +1,6 @@
 import type { KeyObject } from "node:crypto"
 import { Chunk, Context, Effect, Layer, Option, Stream } from "effect"
+import type { GatewayError } from "../domain/Errors.ts"
 import { canonicalize } from "../domain/Json.ts"
 import { nextTurn } from "../internal/NextTurn.ts"
 import { ChainWalk, type Checkpoint, chainHash, type Evidence, GENESIS, sign } from "./AuditChain.ts"
@@ -100,6 +101,14 @@ export interface AuditLogShape {
   readonly verify: Effect.Effect<Verification, StoreError>
   /** `verify`, held against signatures and checkpoints kept elsewhere, and telling how far it is. Nothing is pruned meanwhile. */
   readonly verifyWith: (options?: VerifyOptions) => Effect.Effect<Verification, StoreError>
+  /**
+   * Removes the records up to the first that is neither older than `before` (Unix milliseconds) nor beyond the newest
+   * `maxCount`, a page at a time, each with a checkpoint the rest is verified from. Returns how many.
+   */
+  readonly prune: (limits: {
+    readonly before?: number | undefined
+    readonly maxCount?: number | undefined
+  }) => Effect.Effect<number, StoreError | GatewayError>
   /** The last checkpoint this process signed. */
   readonly lastSigned: () => SignedCheckpoint | undefined
   /** Every record as one line of JSON: its canonical form and its hash. Nothing is pruned until the stream ends. */
@@ -269,8 +278,42 @@ export const make = (options: AuditLogOptions = {}) =>
         return found.map(toRecord)
       })
 
+    /** Removes one page; `false` when there is no more to remove. */
+    const prunePage = (before: number, maxCount: number) =>
+      Effect.gen(function* () {
+        const { seq: from } = yield* beginning
+        const rows = yield* store.find("audit", {
+          where: { chain, seq: { gt: from } },
+          orderBy: ["seq", "asc"],
+          limit: PAGE
+        })
+        // The checkpoint itself is one record more: it alone is no reason for another, which would go on for ever.
+        const counted = head.seq - from > maxCount + 1 ? head.seq - maxCount : 0
+        const kept = rows.findIndex(({ at, seq }) => at >= before && seq > counted)
+        const cut = rows[(kept === -1 ? rows.length : kept) - 1]
+        if (cut === undefined) return 0
+        yield* journal.step((tx) => {
+          tx.write({ op: "delete", table: "audit", where: { chain, seq: { lte: cut.seq } } })
+          append(tx, { kind: "audit.checkpoint", data: { prunedTo: cut.seq, hash: cut.hash } })
+        })
+        return cut.seq - from
+      }).pipe(walking.withPermits(1))
+    const prune: AuditLogShape["prune"] = ({
+      before = Number.NEGATIVE_INFINITY,
+      maxCount = Number.POSITIVE_INFINITY
+    }) =>
+      Effect.gen(function* () {
+        let pruned = 0
+        while (true) {
+          const page = yield* prunePage(before, maxCount)
+          pruned += page
+          if (page < PAGE) return pruned
+        }
+      })
+
     return AuditLog.of({
       append,
+      prune,
       query,
       verify: verifyWith(),
       verifyWith,

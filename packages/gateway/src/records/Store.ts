@@ -10,7 +10,7 @@ type WriteOf<T extends Table> =
   | { readonly op: "put"; readonly table: T; readonly row: Row<T> }
   /** Changes the row with this primary key, if what else `key` names is so. */
   | { readonly op: "update"; readonly table: T; readonly key: Partial<Row<T>>; readonly set: Partial<Row<T>> }
-  | { readonly op: "delete"; readonly table: T; readonly where: Partial<Row<T>> }
+  | { readonly op: "delete"; readonly table: T; readonly where: Where<T> }
 
 type Scalar = string | number | null
 
@@ -20,8 +20,11 @@ export type Condition<A> =
   | { readonly in: ReadonlyArray<A> }
   | { readonly gt?: A; readonly gte?: A; readonly lt?: A; readonly lte?: A }
 
+/** Conditions by column, all of which a row has to meet. */
+export type Where<T extends Table> = { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
+
 export interface Query<T extends Table> {
-  readonly where?: { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
+  readonly where?: Where<T>
   readonly orderBy?: readonly [keyof Row<T> & string, "asc" | "desc"]
   readonly limit?: number
 }

@@ -1,0 +1,184 @@
+import { describe, expect, it } from "@effect/vitest"
+import { AuditLog, type GatewayConfigInput, GatewayService, Journal, SessionStore, Store } from "@postilion/gateway"
+import * as Audit from "@postilion/gateway/records/AuditLog"
+import * as Bus from "@postilion/gateway/records/EventBus"
+import * as JournalModule from "@postilion/gateway/records/Journal"
+import { Chunk, Effect, FastCheck as fc, Layer, Stream, TestClock, TestContext } from "effect"
+import { gateway, gatewayOn, stores, tempFile } from "./TestGateway.ts"
+
+const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
+const onAnyStore = Audit.layer().pipe(Layer.provideMerge(JournalModule.layer()), Layer.provideMerge(Bus.layer))
+
+for (const [name, storeLayer] of stores) {
+  describe(`retention on ${name}`, () => {
+    it.scoped("the audit verifies over the cut, again after more of it, and its export says where it goes on", () =>
+      Effect.gen(function* () {
+        const audit = yield* AuditLog
+        const journal = yield* Journal
+        const record = (count: number) =>
+          Effect.forEach(
+            numbers(count),
+            (n) => journal.step((tx) => audit.append(tx, { kind: "job.changed", data: { n } })),
+            { concurrency: "unbounded", discard: true }
+          )
+        yield* record(1_800)
+        // Each page leaves a checkpoint: those of the first three are among the newest 300, the last one is besides.
+        expect(yield* audit.prune({ maxCount: 300 })).toBe(1_503)
+        expect(yield* audit.verify).toMatchObject({ valid: true, from: 1_504, records: 301 })
+        expect(yield* audit.prune({ maxCount: 300 })).toBe(0)
+        const [first] = Chunk.toReadonlyArray(yield* Stream.runCollect(audit.export))
+        expect(JSON.parse(first ?? "")).toMatchObject({ seq: 1_504 })
+        expect((yield* audit.query({ limit: 1 }))[0]?.seq).toBe(1_504)
+
+        yield* TestClock.adjust("1 day")
+        yield* record(10)
+        expect(yield* audit.prune({ before: 86_400_000 })).toBeGreaterThan(300)
+        expect(yield* audit.verify).toMatchObject({ valid: true })
+        expect(yield* audit.query({ kind: "job.changed" })).toHaveLength(10)
+      }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
+    )
+
+    it.scoped("records taken out without a checkpoint show", () =>
+      Effect.gen(function* () {
+        const audit = yield* AuditLog
+        const journal = yield* Journal
+        for (const n of numbers(20)) yield* journal.step((tx) => audit.append(tx, { kind: "job.changed", data: { n } }))
+        yield* audit.prune({ maxCount: 15 })
+        yield* journal.step((tx) => tx.write({ op: "delete", table: "audit", where: { seq: { lte: 7 } } }))
+        expect(yield* audit.verify).toMatchObject({ valid: false, seq: 8 })
+      }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
+    )
+
+    it.scoped("an old event stays while it is needed, and goes with its run and approval once it is not", () =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const store = yield* Store
+        const submit = (metadata = {}, idempotencyKey?: string) =>
+          Effect.map(
+            gw.submit({
+              source: "webhook",
+              payload: {},
+              metadata,
+              ...(idempotencyKey === undefined ? {} : { idempotencyKey })
+            }),
+            ({ eventId }) => eventId
+          )
+        const done = yield* submit()
+        yield* gw.outcome(done)
+        const waiting = yield* submit({ category: "deploy" })
+        const leader = yield* submit({ mergeKey: "k" })
+        const member = yield* submit({ mergeKey: "k" })
+        const keyed = yield* submit({}, "delivery-1")
+        for (const _ of numbers(3)) yield* gw.outcome(yield* submit())
+        const has = Effect.map(store.find("events", {}), (rows) => new Set(rows.map(({ id }) => id)))
+
+        yield* TestClock.adjust("30 hours")
+        for (const id of [done, waiting, leader, member, keyed]) expect(yield* has).toContain(id)
+        yield* TestClock.adjust("30 hours")
+        // Its tokens count in no day any more.
+        expect(yield* has).not.toContain(done)
+        for (const id of [waiting, leader, member, keyed]) expect(yield* has).toContain(id)
+        expect(yield* submit({}, "delivery-1")).toBe(keyed)
+        yield* TestClock.adjust("2 days")
+        const [approval] = yield* gw.approvals
+        yield* gw.deny(approval?.id ?? "", "ada")
+        yield* TestClock.adjust("2 hours")
+        for (const id of [waiting, keyed]) expect(yield* has).not.toContain(id)
+        for (const id of [leader, member]) expect(yield* has).toContain(id)
+        yield* TestClock.adjust("10 days")
+        yield* TestClock.adjust("3 days")
+        expect(yield* has).toHaveLength(1)
+        expect(yield* store.find("approvals", {})).toEqual([])
+        expect((yield* (yield* AuditLog).verify).valid).toBe(true)
+      }).pipe(
+        Effect.provide(
+          gateway({
+            policies: { requireApprovalFor: ["deploy"], mergeWindowMs: 10 * 86_400_000 },
+            limits: { approvalTtlMs: 30 * 86_400_000 },
+            retention: { events: { maxAgeDays: 1, maxCount: 1 }, audit: { maxCount: 5 } }
+          })
+        ),
+        Effect.provide(storeLayer)
+      )
+    )
+  })
+}
+
+const operation = fc.oneof(
+  { weight: 4, arbitrary: fc.constant({ source: "webhook" } as const) },
+  { weight: 2, arbitrary: fc.constantFrom("a", "b").map((mergeKey) => ({ source: "webhook", mergeKey }) as const) },
+  { weight: 1, arbitrary: fc.constant({ source: "webhook", category: "deploy" } as const) },
+  { weight: 1, arbitrary: fc.constant({ source: "heartbeat" } as const) },
+  { weight: 1, arbitrary: fc.constant({ source: "channel" } as const) },
+  { weight: 3, arbitrary: fc.integer({ min: 1, max: 100 }).map((hours) => ({ hours })) },
+  { weight: 1, arbitrary: fc.constant({ answer: true } as const) },
+  { weight: 1, arbitrary: fc.constant({ restart: true } as const) }
+)
+type Operation = ReturnType<typeof operation.generate>["value"]
+
+/** What a history comes to, with this retention: everything that decides what happens next. */
+const endOf = (operations: ReadonlyArray<Operation>, retention: GatewayConfigInput["retention"]) =>
+  Effect.gen(function* () {
+    const file = yield* tempFile
+    const config: GatewayConfigInput = {
+      policies: { requireApprovalFor: ["deploy"], mergeWindowMs: 50 * 3_600_000, maxActionsPerHour: 3 },
+      accessControl: { accessPolicy: "open", sessionTtlDays: 300 },
+      limits: { approvalTtlMs: 200 * 3_600_000 },
+      ...(retention === undefined ? {} : { retention })
+    }
+    const lives: Array<Array<Operation>> = [[]]
+    for (const entry of operations) "restart" in entry ? lives.push([]) : lives.at(-1)?.push(entry)
+    const live = (life: ReadonlyArray<Operation>) =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        for (const entry of life) {
+          if ("hours" in entry) yield* TestClock.adjust(entry.hours * 3_600_000)
+          else if ("answer" in entry) for (const { id } of yield* gw.approvals) yield* gw.approve(id, "ada")
+          else if ("source" in entry) {
+            const { source, ...metadata } = entry
+            yield* gw.submit({ source, payload: {}, metadata, ...(source === "channel" ? { sender: "ada" } : {}) })
+          }
+          yield* TestClock.adjust(1)
+        }
+      }).pipe(Effect.provide(gatewayOn(file, config)))
+    for (const life of lives) yield* live(life)
+    return yield* Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const { budget, pending, rate } = yield* gw.status()
+      const store = yield* Store
+      const open = yield* store.find("events", {
+        where: { state: { in: ["accepted", "deferred", "merging", "awaiting-approval"] } },
+        orderBy: ["seq", "asc"]
+      })
+      const members = yield* store.find("events", { where: { merged_into: { in: open.map(({ id }) => id) } } })
+      const tick = yield* gw.submit({ source: "heartbeat", payload: {} })
+      const { evidence } = (yield* gw.find(tick.eventId)) ?? {}
+      return {
+        budget,
+        pending,
+        rate,
+        open: open.map(({ due_at, seq, state }) => ({ due_at, seq, state })),
+        members: members.length,
+        approvals: (yield* gw.approvals).length,
+        heartbeat: evidence?.state.heartbeat,
+        sessions: (yield* (yield* SessionStore).list()).length,
+        valid: (yield* (yield* AuditLog).verify).valid
+      }
+    }).pipe(Effect.provide(gatewayOn(file, config)))
+  }).pipe(Effect.scoped, Effect.provide(TestContext.TestContext))
+
+describe("a history that is pruned as hard as can be", () => {
+  it("comes to the same as one of which everything is kept", { timeout: 120_000 }, () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(operation, { maxLength: 25 }), async (operations) => {
+        const all = { maxAgeDays: "forever", maxCount: "forever" } as const
+        const kept = await Effect.runPromise(endOf(operations, { events: all, audit: all, turns: all }))
+        const none = { maxAgeDays: 0.01, maxCount: 1 }
+        const pruned = await Effect.runPromise(endOf(operations, { events: none, audit: none, turns: none }))
+        expect(pruned).toEqual(kept)
+        expect(pruned.valid).toBe(true)
+      }),
+      { numRuns: 20 }
+    )
+  )
+})
