@@ -11,7 +11,7 @@ import * as Outbox from "@postilion/gateway/runs/Outbox"
 import { Deferred, Effect, Layer, TestClock } from "effect"
 import { LongestSleep } from "../src/internal/Alarm.ts"
 import { channel, refusal, taken } from "./TestChannel.ts"
-import { gateway, watch } from "./TestGateway.ts"
+import { gateway, watch, wrapStore } from "./TestGateway.ts"
 
 const open = {
   policies: { maxActionsPerHour: "unlimited" as const },
@@ -167,6 +167,37 @@ describe("the kill switch", () => {
       }).pipe(Effect.provide(inMemory(test, { agents })))
     }
   )
+})
+
+describe("a switch that is thrown while a delivery is being begun", () => {
+  it.scoped("still holds it", () => {
+    const test = channel()
+    let found: Effect.Effect<unknown> = Effect.void
+    const store = wrapStore((store) => ({
+      ...store,
+      find: (table, query) =>
+        Effect.tap(store.find(table, query), (rows) =>
+          Effect.suspend(() => {
+            if (table !== "deliveries" || rows.length === 0) return Effect.void
+            const once = found
+            found = Effect.void
+            return once
+          })
+        )
+    })).pipe(Layer.provideMerge(StoreMemory.layer))
+    return Effect.gen(function* () {
+      const told = yield* watch
+      const gw = yield* GatewayService
+      found = Effect.orDie(gw.terminate())
+      yield* submit(input("ada"))
+      yield* told.until("DeliveryPostponed", 1)
+      yield* TestClock.adjust("1 hour")
+      expect(test.messages).toEqual([])
+      expect((yield* gw.status()).deliveries).toMatchObject({ prepared: 1, sending: 0 })
+      yield* gw.resume()
+      yield* told.until("DeliverySent", 1)
+    }).pipe(Effect.provide(gateway(open, undefined, { channels: [test] }).pipe(Layer.provide(store))))
+  })
 })
 
 describe("memory", () => {

@@ -144,6 +144,21 @@ describe("an answer", () => {
     }).pipe(Effect.provide(layer.pipe(Layer.provide(StoreMemory.layer))))
   })
 
+  it.scoped("that a crash cut off too often is said not to come, by the start that gives it up", () => {
+    const test = channel()
+    const config = { ...open, limits: { maxAttempts: 1 } }
+    return Effect.gen(function* () {
+      const file = yield* tempFile
+      yield* Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(input("ada"))
+        yield* told.until("ProactiveActionInitiated", 1)
+      }).pipe(Effect.provide(gatewayOn(file, config, () => Effect.never, { channels: [test] })))
+      yield* settled.pipe(Effect.provide(gatewayOn(file, config, undefined, { channels: [test] })))
+      expect(test.messages).toMatchObject([{ target: "ada", outcome: "failed" }])
+    })
+  })
+
   it.scoped("N16: goes where its own event said, whatever came later in the session, or was to be merged", () => {
     const test = channel()
     return Effect.gen(function* () {

@@ -6,6 +6,8 @@ import { json, orProblem } from "./HttpAnswers.ts"
 export interface ChatDoorOptions {
   /** What a sender without access is answered. */
   readonly replyToUnknown: string | undefined
+  /** Where a message may have its answer sent, besides being answered here. */
+  readonly callbacks: ReadonlySet<string>
 }
 
 export interface ChatDoor {
@@ -28,12 +30,13 @@ export interface ChatDoor {
 
 const LONGEST_CHAT_ID = 256
 
-/** Nothing but what is said. Who says it is who holds the token, so a body that names a sender is refused. */
+/** Nothing but what is said, and the callback the answer is also sent to. Who says it is who holds the token, so a body that names a sender is refused. */
 const Message = Schema.Struct({
   text: Schema.NonEmptyString,
   chatId: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)), {
     default: () => "default"
-  })
+  }),
+  replyTo: Schema.optional(Schema.NonEmptyString)
 })
 const decodeMessage = Schema.decodeUnknown(Message, { onExcessProperty: "error" })
 const utf8 = new TextDecoder("utf-8", { fatal: true })
@@ -53,7 +56,7 @@ const read = (contentType: string | undefined, body: Uint8Array) =>
     return yield* Effect.mapError(decodeMessage(yield* parse(body)), (error) => {
       const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
       const what = `${issue?.path.join(".") ?? ""} ${issue?.message ?? error.message}`.trim()
-      return Problem.problem(422, `a message is { "text": string, "chatId"?: string }: ${what}`)
+      return Problem.problem(422, `a message is { "text": string, "chatId"?: string, "replyTo"?: string }: ${what}`)
     })
   })
 
@@ -124,13 +127,22 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
     return {
       say: (principal, contentType, body) =>
         Effect.gen(function* () {
-          const { chatId, text } = yield* read(contentType, body)
+          const { chatId, replyTo, text } = yield* read(contentType, body)
+          if (replyTo !== undefined && !options.callbacks.has(replyTo)) {
+            const known = options.callbacks.size === 0 ? "none" : [...options.callbacks].join(", ")
+            return yield* Effect.fail(
+              Problem.problem(422, `replyTo: there is no callback "${replyTo}"; callbacks: ${known}`)
+            )
+          }
+          const sessionKey = sessionKeyOf(principal, chatId)
           const { eventId } = yield* gateway.submit({
             source: "channel",
             payload: { text },
             metadata: { channel: "http", chatId, type: "message" },
             sender: principal,
-            sessionKey: sessionKeyOf(principal, chatId)
+            sessionKey,
+            // The target is the conversation, as the token proves it: nobody can have an answer sent as if it were another's.
+            replyTo: replyTo === undefined ? undefined : { channel: replyTo, target: sessionKey }
           })
           return yield* Effect.raceFirst(settled(eventId), closed(eventId))
         }).pipe(orProblem),

@@ -1,6 +1,7 @@
-import { GatewayService, Journal, Store, WebhookRouter } from "@postilion/gateway"
+import { type DeliveryFilter, GatewayService, Journal, Store, WebhookRouter } from "@postilion/gateway"
+import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Clock, Effect, Either, Fiber, Layer } from "effect"
+import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
 import * as Authorization from "./Authorization.ts"
 import * as ChatDoor from "./ChatDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
@@ -29,6 +30,25 @@ const WEBHOOKS = "/webhooks"
 
 /** Milliseconds an answer gets to leave, also where the deadline has passed. */
 const FLUSH = 1_000
+
+const Filter = Schema.Struct({
+  state: Schema.optional(DeliveryState),
+  after: Schema.optional(Schema.NumberFromString.pipe(Schema.nonNegative(), Schema.int())),
+  limit: Schema.optional(Schema.NumberFromString.pipe(Schema.between(1, 1_000), Schema.int()))
+})
+const decodeFilter = Schema.decodeUnknown(Filter, { onExcessProperty: "error" })
+const FILTER = `state (${DeliveryState.literals.join(", ")}), after (a delivery's seq) and limit (1 to 1000)`
+
+/** Which deliveries a query asks for. */
+const filterOf = (query: string): Effect.Effect<DeliveryFilter, Problem.HttpAnswer> =>
+  Effect.mapBoth(decodeFilter(Object.fromEntries(new URLSearchParams(query))), {
+    onSuccess: ({ after, limit, state }) => ({
+      ...(after === undefined ? {} : { after }),
+      ...(limit === undefined ? {} : { limit }),
+      ...(state === undefined ? {} : { state })
+    }),
+    onFailure: () => Problem.problem(422, `deliveries can be asked for by ${FILTER}; got "${query}"`)
+  })
 
 const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
 
@@ -60,6 +80,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       const state = verb === "approve" ? "approved" : "denied"
       return orProblem(Effect.as(gateway[verb](id, principal), json(200, { id, state, by: principal })))
     }
+    const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
+      orProblem(Effect.map(gateway[verb](id, principal), (delivery) => json(200, delivery)))
     const routes: ReadonlyArray<Route> = [
       {
         method: "GET",
@@ -87,6 +109,26 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         answering: (asked) => answerApproval("approve", asked)
       },
       { method: "POST", path: /^\/approvals\/([^/]+)\/deny$/, answering: (asked) => answerApproval("deny", asked) },
+      {
+        method: "GET",
+        path: /^\/deliveries$/,
+        answering: ({ head }) =>
+          orProblem(
+            Effect.flatMap(filterOf(head.query), (filter) =>
+              Effect.map(gateway.deliveries(filter), (deliveries) => json(200, { deliveries }))
+            )
+          )
+      },
+      {
+        method: "POST",
+        path: /^\/deliveries\/([^/]+)\/replay$/,
+        answering: (asked) => changeDelivery("replayDelivery", asked)
+      },
+      {
+        method: "POST",
+        path: /^\/deliveries\/([^/]+)\/drop$/,
+        answering: (asked) => changeDelivery("dropDelivery", asked)
+      },
       {
         method: "POST",
         path: /^\/chat$/,
@@ -146,7 +188,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`,
- *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `POST /chat` (see `ChatDoor`).
+ *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `GET /deliveries?state=…`, `POST /deliveries/:id/replay`,
+ *   `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`).
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.

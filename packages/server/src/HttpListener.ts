@@ -20,6 +20,8 @@ export interface HttpHead {
   readonly method: string
   /** As it was sent, without the query; nothing is decoded. */
   readonly path: string
+  /** What follows the path's `?`; empty when nothing does. */
+  readonly query: string
   /** By lower-case name. */
   readonly headers: Readonly<Record<string, string>>
 }
@@ -98,7 +100,12 @@ const headOf = (request: IncomingMessage): HttpHead => {
   for (const [name, value] of Object.entries(request.headers)) {
     if (value !== undefined) headers[name] = typeof value === "string" ? value : value.join(", ")
   }
-  return { method: request.method ?? "GET", path: query === -1 ? url : url.slice(0, query), headers }
+  return {
+    method: request.method ?? "GET",
+    path: query === -1 ? url : url.slice(0, query),
+    query: query === -1 ? "" : url.slice(query + 1),
+    headers
+  }
 }
 
 const make = (options: HttpListenerOptions) =>

@@ -2,19 +2,32 @@ import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
 import { Effect, Layer } from "effect"
 import * as AuditSigning from "./AuditSigning.ts"
+import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 
 const compose = (
-  { audit: _, bodyTimeoutMs, drainDeadlineMs, host, maxBodyBytes, port, storage, tokens, ...gateway }: PostilionConfig,
+  {
+    audit: _,
+    bodyTimeoutMs,
+    callbacks,
+    drainDeadlineMs,
+    host,
+    maxBodyBytes,
+    port,
+    storage,
+    tokens,
+    ...gateway
+  }: PostilionConfig,
   options: Gateway.GatewayOptions
 ) => {
   const { replyToUnknown } = gateway.accessControl
+  const channels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ tokens, drainDeadlineMs, replyToUnknown }).pipe(
-    Layer.provideMerge(Gateway.layer(gateway, options)),
+  return HttpDoor.layer({ tokens, drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+    Layer.provideMerge(Gateway.layer(gateway, { ...options, channels: [...(options.channels ?? []), ...channels] })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs }))
   )

@@ -1,6 +1,7 @@
 import type { GatewayConfigError } from "@postilion/gateway"
 import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
 import { Effect, Redacted, Schema } from "effect"
+import { Callbacks } from "./CallbackChannel.ts"
 
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
@@ -63,7 +64,9 @@ export const PostilionConfig = Schema.Struct({
   /** Milliseconds an HTTP request's body may take to arrive; longer is answered 408. Default: 10,000. */
   bodyTimeoutMs: withDefault(Between(1, LONGEST_TIMER), 10_000),
   /** Milliseconds that runs under way get to finish when the server stops; the rest is retried at the next start. Default: 30,000. */
-  drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000)
+  drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000),
+  /** Places on the web that take answers, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. Default: none. */
+  callbacks: withDefault(Callbacks, {})
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

@@ -12,6 +12,9 @@ const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/approvals"],
   ["POST", "/approvals/apr_1/approve"],
   ["POST", "/approvals/apr_1/deny"],
+  ["GET", "/deliveries"],
+  ["POST", "/deliveries/dlv_1/replay"],
+  ["POST", "/deliveries/dlv_1/drop"],
   ["POST", "/chat"]
 ]
 

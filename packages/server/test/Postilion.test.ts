@@ -4,8 +4,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { EventBus, GatewayService } from "@postilion/gateway"
 import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import * as EventBusModule from "@postilion/gateway/records/EventBus"
-import { HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
+import { CallbackChannel, HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
 import { Effect, Layer } from "effect"
+import { receiver, silence } from "./Receiver.ts"
 import { ADA, as, deliver, eventually, rawConnection, request, runsIn, say, server, tempDir } from "./Support.ts"
 
 const failure = (config: Record<string, unknown>) =>
@@ -56,6 +57,36 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
       yield* eventually(gateway.status(), ({ pending }) => pending.running === 1)
     }).pipe(Effect.provide(server({ storage, drainDeadlineMs: 10 }, () => Effect.never)))
     expect(yield* runsIn(storage)).toMatchObject([{ state: "running" }])
+  }).pipe(Effect.scoped),
+  callbacks: Effect.gen(function* () {
+    const { received, url } = yield* receiver(silence)
+    const callback = { url, secret: "s3cret", allowPrivate: true, timeoutMs: 50 }
+    const outcome = (change: object) =>
+      Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* say({ text: "hello", replyTo: "hook" })
+        const [one] = yield* eventually(
+          gateway.deliveries(),
+          ([one]) => one?.state === "unknown" || one?.error !== undefined
+        )
+        return one
+      }).pipe(Effect.provide(server({ callbacks: { hook: { ...callback, ...change } } })))
+    expect(yield* outcome({})).toMatchObject({ state: "unknown", error: expect.stringContaining("within 50 ms") })
+    expect(yield* outcome({ timeoutMs: 60 })).toMatchObject({ error: expect.stringContaining("within 60 ms") })
+    expect(yield* outcome({ deduplicates: true })).toMatchObject({ state: "prepared" })
+    expect(yield* outcome({ url: url.replace("127.0.0.1", "localhost"), allowPrivate: false })).toMatchObject({
+      state: "failed",
+      error: expect.stringContaining("private or loopback")
+    })
+    const [first] = received
+    const signature = CallbackChannel.signatureOf(
+      "s3cret",
+      String(first?.headers["webhook-id"]),
+      Number(first?.headers["webhook-timestamp"]),
+      first?.body ?? ""
+    )
+    expect(first?.headers["webhook-signature"]).toBe(signature)
+    expect(received).toHaveLength(3)
   }).pipe(Effect.scoped)
 }
 
@@ -111,6 +142,17 @@ describe("Postilion.layer", () => {
       expect(yield* failure({ maxBodyBytes: 0 })).toMatch(/^configuration: maxBodyBytes: must be from 1 to/)
       expect(yield* failure({ bodyTimeoutMs: 2 ** 31 })).toMatch(/^configuration: bodyTimeoutMs: must be from 1 to/)
       expect(yield* failure({ drainDeadlineMs: -1 })).toMatch(/^configuration: drainDeadlineMs: must be from 0 to/)
+      const hook = { url: "https://example.com/hook", secret: "s3cret" }
+      const callback = (change: object) => failure({ callbacks: { hook: { ...hook, ...change } } })
+      expect(yield* callback({ url: "ftp://example.com" })).toBe(
+        "configuration: callbacks.hook.url: must be an http or https URL"
+      )
+      expect(yield* callback({ url: "https://a:b@example.com" })).toMatch(/callbacks\.hook\.url: must not have a user/)
+      expect(yield* callback({ url: "http://169.254.169.254/" })).toMatch(/callbacks\.hook\.url: 169\.254\.169\.254 is/)
+      expect(yield* callback({ url: "http://127.1/" })).toMatch(/callbacks\.hook\.url: 127\.0\.0\.1 is private/)
+      expect(yield* callback({ secret: "" })).toMatch(/callbacks\.hook\.secret: must not be empty/)
+      expect(yield* callback({ timeoutMs: 0 })).toMatch(/callbacks\.hook\.timeoutMs: must be from 1 to/)
+      expect(yield* callback({ retries: 1 })).toMatch(/callbacks\.hook\.retries: is unexpected/)
       expect(yield* failure({ tokens: { ada: "" } })).toMatch(/^configuration: tokens\.ada: a token has/)
       expect(yield* failure({ tokens: { ada: "x", bob: "x" } })).toBe(
         "configuration: tokens: two of ada, bob have the same token; give each its own"

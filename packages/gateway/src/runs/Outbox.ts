@@ -152,6 +152,11 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
             return yield* untilWritten(steps.end(prepared, { state: "failed", error }), restore)
           }
           const row = yield* steps.begin(prepared)
+          if (isHeld(row.agent_id)) {
+            // Switched while it was being read and begun. Nothing of a stopped agent goes out once the switch is answered.
+            const error = "held by the kill switch before it was sent"
+            return yield* untilWritten(steps.end(row, { state: "prepared", error, delay: 0 }), restore)
+          }
           const exit = yield* Effect.exit(restore(send(channel, row)))
           const jitter = yield* Random.next
           const { deduplicates } = channel
