@@ -257,6 +257,30 @@ describe("a gateway that is closed and opened again", () => {
     })
   )
 
+  it.scoped("keeps the order of a session's runs, also when the clock was set back between them", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const say = (text: string) => input({ payload: { text }, sessionKey: "s" })
+      yield* TestClock.setTime(7_200_000)
+      const ids = yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* gateway.pause()
+        const first = yield* gateway.submit(say("first"))
+        yield* TestClock.setTime(3_600_000)
+        const second = yield* gateway.submit(say("second"))
+        return [first.eventId, second.eventId]
+      }).pipe(Effect.provide(gatewayOn(file)))
+
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* gateway.resume()
+        yield* Effect.forEach(ids, (id) => gateway.outcome(id))
+        const ends = yield* (yield* AuditLog).query({ kind: "run.ended" })
+        expect(ends.map(({ eventId }) => eventId)).toEqual(ids)
+      }).pipe(Effect.provide(gatewayOn(file)))
+    })
+  )
+
   it.scoped("closing it begins no run that was waiting", () =>
     Effect.gen(function* () {
       const file = yield* tempFile

@@ -188,7 +188,8 @@ export const make = (config: GatewayConfig) =>
     const resume = Effect.gen(function* () {
       const open = yield* store.find("runs", {
         where: { state: { in: ["pending", "running"] } },
-        orderBy: ["created_at", "asc"]
+        // Not by time: a clock may stand still or be set back, and a session's runs are in order all the same.
+        orderBy: ["id", "asc"]
       })
       for (let from = 0; from < open.length; from += PAGE) {
         const page = open.slice(from, from + PAGE)
