@@ -34,10 +34,6 @@ const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
 
-/** What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. */
-const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
-  step.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
-
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
@@ -60,6 +56,23 @@ export const make = (config: GatewayConfig) =>
     let draining = false
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
+
+    /** Whether the scope closes. */
+    let closing = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closing = true
+      })
+    )
+    /**
+     * What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. A
+     * gateway that closes does not wait for its disk: the next start takes the run up again.
+     */
+    const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
+      step.pipe(
+        Effect.retry({ schedule: Schedule.spaced("1 second"), while: () => !closing }),
+        Effect.catchAll(() => Effect.interrupt)
+      )
 
     const laneOf = ({ event }: RunItem): string => event.sessionKey ?? event.id
     const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
