@@ -1,9 +1,17 @@
 import { describe, expect, it } from "@effect/vitest"
-import { AuditLog, GatewayService, Policy, PolicyEngine, type SchedulingPolicy, Store } from "@postilion/gateway"
+import {
+  AuditLog,
+  GatewayService,
+  Policy,
+  PolicyEngine,
+  type SchedulingPolicy,
+  Store,
+  StoreError
+} from "@postilion/gateway"
 import { AgentRunError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
-import { Deferred, Effect, TestClock } from "effect"
-import { answerOf, gatewayOn, tempFile, watch } from "./TestGateway.ts"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
+import { answerOf, gateway, gatewayOn, sqlite, tempFile, watch, wrapStore } from "./TestGateway.ts"
 
 const input = (change: Partial<RawInput> = {}): RawInput => ({ source: "webhook", payload: { n: 1 }, ...change })
 
@@ -259,6 +267,30 @@ describe("a gateway that is closed and opened again", () => {
     })
   )
 
+  it.scoped("keeps the order of a session's runs, also when the clock was set back between them", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const say = (text: string) => input({ payload: { text }, sessionKey: "s" })
+      yield* TestClock.setTime(7_200_000)
+      const ids = yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* gateway.pause()
+        const first = yield* gateway.submit(say("first"))
+        yield* TestClock.setTime(3_600_000)
+        const second = yield* gateway.submit(say("second"))
+        return [first.eventId, second.eventId]
+      }).pipe(Effect.provide(gatewayOn(file)))
+
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        yield* gateway.resume()
+        yield* Effect.forEach(ids, (id) => gateway.outcome(id))
+        const ends = yield* (yield* AuditLog).query({ kind: "run.ended" })
+        expect(ends.map(({ eventId }) => eventId)).toEqual(ids)
+      }).pipe(Effect.provide(gatewayOn(file)))
+    })
+  )
+
   it.scoped("closing it begins no run that was waiting", () =>
     Effect.gen(function* () {
       const file = yield* tempFile
@@ -290,6 +322,39 @@ describe("a gateway that is closed and opened again", () => {
         ])
         yield* checkRecords
       }).pipe(Effect.provide(gatewayOn(file, config)))
+    })
+  )
+
+  it.scoped("closing it does not wait for a disk that stays full; the next start takes the run up again", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const refused = yield* Deferred.make<void>()
+      let full = false
+      const onDisk = wrapStore((store) => ({
+        ...store,
+        commit: (writes) =>
+          full
+            ? Effect.zipRight(Deferred.succeed(refused, undefined), new StoreError({ message: "the disk is full" }))
+            : store.commit(writes)
+      })).pipe(Layer.provide(sqlite(file)))
+      const respond = () =>
+        Effect.sync(() => {
+          full = true
+          return answerOf("done")
+        })
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(gateway({}, respond).pipe(Layer.provideMerge(onDisk)), scope)
+      const { eventId } = yield* Context.get(context, GatewayService).submit(input())
+      yield* Deferred.await(refused)
+      const closed = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closed)
+
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        expect(yield* gateway.outcome(eventId)).toMatchObject({ run: { state: "completed", attempt: 2 } })
+        yield* checkRecords
+      }).pipe(Effect.provide(gatewayOn(file)))
     })
   )
 

@@ -38,10 +38,6 @@ const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
 
-/** What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. */
-const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
-  step.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie)
-
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
@@ -65,6 +61,23 @@ export const make = (config: GatewayConfig) =>
     let draining = false
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
+
+    /** Whether the scope closes. */
+    let closing = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closing = true
+      })
+    )
+    /**
+     * What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. A
+     * gateway that closes does not wait for its disk: the next start takes the run up again.
+     */
+    const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
+      step.pipe(
+        Effect.retry({ schedule: Schedule.spaced("1 second"), while: () => !closing }),
+        Effect.catchAll(() => Effect.interrupt)
+      )
 
     const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
     const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
@@ -196,7 +209,8 @@ export const make = (config: GatewayConfig) =>
     const resume = Effect.gen(function* () {
       const open = yield* store.find("runs", {
         where: { state: { in: ["pending", "running"] } },
-        orderBy: ["created_at", "asc"]
+        // Not by time: a clock may stand still or be set back, and a session's runs are in order all the same.
+        orderBy: ["id", "asc"]
       })
       for (let from = 0; from < open.length; from += PAGE) {
         const page = open.slice(from, from + PAGE)
