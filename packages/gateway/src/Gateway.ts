@@ -31,6 +31,8 @@ import * as WebhookRouterModule from "./sources/WebhookRouter.ts"
 export interface GatewayOptions {
   /** Adapters besides the built-in ones, by their `source`. */
   readonly adapters?: ReadonlyArray<WebhookAdapter>
+  /** Says what category an event is of, for `policies.requireApprovalFor`. See `RequireApproval.make`. */
+  readonly classify?: RequireApproval.RequireApprovalOptions["classify"]
 }
 
 /** What a gateway gives: the seven subsystems, and what they share. */
@@ -52,13 +54,18 @@ export type Services =
 export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
 
 /** The policies a configuration asks for. */
-export const builtInPolicies = ({ accessControl, policies }: GatewayConfig): ReadonlyArray<SchedulingPolicy> => [
+export const builtInPolicies = (
+  { accessControl, policies }: GatewayConfig,
+  { classify }: Pick<GatewayOptions, "classify"> = {}
+): ReadonlyArray<SchedulingPolicy> => [
   AccessControl.make(accessControl),
   AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
   ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
   CostBudget.make(),
   RateLimit.make(),
-  ...(policies.requireApprovalFor.length === 0 ? [] : [RequireApproval.make(policies.requireApprovalFor)]),
+  ...(policies.requireApprovalFor.length === 0
+    ? []
+    : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
   EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
 ]
 
@@ -71,7 +78,7 @@ const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E
 const compose = (config: GatewayConfig, options: GatewayOptions) => {
   const { limits } = config
   const engine = PolicyEngineModule.layer({
-    policies: builtInPolicies(config),
+    policies: builtInPolicies(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
   const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
@@ -86,7 +93,10 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
   )
   const sources = Layer.merge(
     replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)),
-    replaceable(WebhookRouterModule.WebhookRouter, WebhookRouterModule.layer({ ...config, ...options }))
+    replaceable(
+      WebhookRouterModule.WebhookRouter,
+      WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+    )
   )
   // From the records outwards: what is built first is closed last.
   return GatewayServiceModule.layer(config).pipe(

@@ -8,6 +8,7 @@ import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
+import type { AnswerOptions } from "./harness/Answering.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
@@ -57,11 +58,20 @@ export interface GatewayServiceShape {
   readonly events: <Tag extends BusTag = BusTag>(
     tags?: Tag | ReadonlyArray<Tag>
   ) => Effect.Effect<Stream.Stream<Extract<BusEvent, { _tag: Tag }> | Lagged>, never, Scope.Scope>
-  /** What waits for a person, oldest first. */
+  /** What waits for a person, oldest first, at most 1,000. */
   readonly approvals: Effect.Effect<ReadonlyArray<Approval>, GatewayError>
-  /** The event is judged again, and executed where its policies allow. */
-  readonly approve: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
-  readonly deny: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
+  /** An approval, also one that has been decided; `undefined` when there is none of this id. */
+  readonly approval: (approvalId: string) => Effect.Effect<Approval | undefined, GatewayError>
+  /**
+   * Says yes to what the approval shows. Once as many persons as it needs have, the event is judged again, and run where its
+   * policies allow. Succeeds with the approval as it stands then.
+   *
+   * Fails with `conflict` when others have decided, when `digest` is not that of what the approval shows, or when what would
+   * run has changed since it was asked: then it shows what would run now, and has to be answered anew.
+   */
+  readonly approve: (approvalId: string, by: string, options?: AnswerOptions) => Effect.Effect<Approval, GatewayError>
+  /** Says no: one is enough, and the event never runs. Fails with `conflict` when others have decided. */
+  readonly deny: (approvalId: string, by: string) => Effect.Effect<Approval, GatewayError>
   /** Events are kept and judged, none is dispatched. */
   readonly pause: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
   readonly resume: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
@@ -78,6 +88,9 @@ export class GatewayService extends Context.Tag("@postilion/gateway/GatewayServi
   GatewayService,
   GatewayServiceShape
 >() {}
+
+/** Approvals listed at a time. */
+const MOST_APPROVALS = 1_000
 
 const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 
@@ -109,14 +122,27 @@ export const make = (config: GatewayConfig) =>
       chatTurns: counters.chatTurnsHandled
     })
 
+    const votesOn = (ids: ReadonlyArray<string>) => store.find("votes", { where: { approval_id: { in: ids } } })
     const find: GatewayServiceShape["find"] = (eventId) =>
       Effect.gen(function* () {
         const [row] = yield* store.find("events", { where: { id: eventId } })
         if (row === undefined) return undefined
         const [run] = yield* store.find("runs", { where: { event_id: eventId } })
         const [approval] = yield* store.find("approvals", { where: { event_id: eventId } })
-        return toEventRecord(row, run, approval)
+        return toEventRecord(row, run, approval, approval === undefined ? [] : yield* votesOn([approval.id]))
       }).pipe(Effect.mapError(storage))
+
+    const approval: GatewayServiceShape["approval"] = (id) =>
+      Effect.gen(function* () {
+        const [row] = yield* store.find("approvals", { where: { id } })
+        return row === undefined ? undefined : toApproval(row, yield* votesOn([id]))
+      }).pipe(Effect.mapError(storage))
+    const existing = (id: string) =>
+      Effect.flatMap(approval(id), (found) =>
+        found === undefined
+          ? new GatewayError({ reason: "not-found", message: `there is no approval "${id}"` })
+          : Effect.succeed(found)
+      )
 
     const outcome: GatewayServiceShape["outcome"] = (eventId) =>
       Effect.gen(function* () {
@@ -222,14 +248,19 @@ export const make = (config: GatewayConfig) =>
           }
         }),
       events: (tags) => bus.subscribe(tags),
-      approvals: store
-        .find("approvals", { where: { state: "pending" }, orderBy: ["requested_at", "asc"], limit: 1_000 })
-        .pipe(
-          Effect.map((rows) => rows.map(toApproval)),
-          Effect.mapError(storage)
-        ),
-      approve: (approvalId, by) => admission.answer(approvalId, "approved", by),
-      deny: (approvalId, by) => admission.answer(approvalId, "denied", by),
+      approvals: Effect.gen(function* () {
+        const rows = yield* store.find("approvals", {
+          where: { state: "pending" },
+          orderBy: ["requested_at", "asc"],
+          limit: MOST_APPROVALS
+        })
+        const votes = yield* votesOn(rows.map(({ id }) => id))
+        return rows.map((row) => toApproval(row, votes))
+      }).pipe(Effect.mapError(storage)),
+      approval,
+      approve: (approvalId, by, options) =>
+        Effect.zipRight(admission.answer(approvalId, "approved", by, options), existing(approvalId)),
+      deny: (approvalId, by) => Effect.zipRight(admission.answer(approvalId, "denied", by), existing(approvalId)),
       pause: (options) => setSwitch("paused", options),
       resume: (options) => setSwitch("running", options),
       stop: (options) => Effect.map(setSwitch("stopped", options), summary),

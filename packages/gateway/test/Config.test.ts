@@ -537,6 +537,17 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({}), "execute"],
       [policies({ requireApprovalFor: ["deploy"] }), "escalate"]
     ),
+  "policies.approvers": () =>
+    differ(
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        yield* submit(event({ metadata: { category: "deploy" } }))
+        const [approval] = yield* gw.approvals
+        return (yield* gw.approve(approval?.id ?? "", "ada")).state
+      }),
+      [policies({ requireApprovalFor: ["deploy"] }), "approved"],
+      [policies({ requireApprovalFor: ["deploy"], approvers: 2 }), "pending"]
+    ),
   "policies.businessHours.from": () =>
     differ(
       decision(event()),

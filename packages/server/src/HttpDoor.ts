@@ -1,6 +1,7 @@
 import { GatewayService, Store, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer } from "effect"
+import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as Authorization from "./Authorization.ts"
 import * as ChatDoor from "./ChatDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
@@ -39,6 +40,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const store = yield* Store
     const webhooks = yield* WebhookRouter
     const chat = yield* ChatDoor.make(options)
+    const approvals = yield* ApprovalDoor.make
     const authorize = Authorization.make(tokens)
     let draining = false
 
@@ -52,11 +54,10 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
             )
           )
     )
-    const answerApproval = (verb: "approve" | "deny", { parts, principal }: Asked) => {
-      const [id = ""] = parts
-      const state = verb === "approve" ? "approved" : "denied"
-      return orProblem(Effect.as(gateway[verb](id, principal), json(200, { id, state, by: principal })))
-    }
+    const answerApproval =
+      (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
+      (body) =>
+        approvals[verb](id, principal, head.headers["content-type"], body)
     const routes: ReadonlyArray<Route> = [
       {
         method: "GET",
@@ -73,11 +74,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
             )
           )
       },
-      {
-        method: "GET",
-        path: /^\/approvals$/,
-        answering: () => orProblem(Effect.map(gateway.approvals, (approvals) => json(200, { approvals })))
-      },
+      { method: "GET", path: /^\/approvals$/, answering: () => approvals.list },
+      { method: "GET", path: /^\/approvals\/([^/]+)$/, answering: ({ parts: [id = ""] }) => approvals.show(id) },
       {
         method: "POST",
         path: /^\/approvals\/([^/]+)\/approve$/,
@@ -142,7 +140,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`,
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `POST /chat` (see `ChatDoor`).
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may

@@ -10,6 +10,7 @@ const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/status"],
   ["GET", "/events/evt_1"],
   ["GET", "/approvals"],
+  ["GET", "/approvals/apr_1"],
   ["POST", "/approvals/apr_1/approve"],
   ["POST", "/approvals/apr_1/deny"],
   ["POST", "/chat"]

@@ -176,8 +176,13 @@ export const PolicyConfig = Schema.Struct({
   heartbeatPolicy: withDefault(HeartbeatPolicy, "adaptive"),
   /** How long events of one merge key are held, from the first. Default: 300,000 (5 min). */
   mergeWindowMs: withDefault(Positive, 300_000),
-  /** Categories (an event's `metadata.category` or `metadata.type`) that wait for a person. Default: none. */
+  /**
+   * What waits for a person: categories (an event's `metadata.category` or `metadata.type`, or what a classifier says it is),
+   * agents (`agent:<id>`), tools (`tool:<name>`, an event's `metadata.tool`). Default: none.
+   */
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
+  /** How many different persons must approve; one denies. Default: 1. */
+  approvers: withDefault(PositiveInt, 1),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
   businessHours: Schema.optional(HoursConfig)
 })

@@ -9,9 +9,10 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { typeOf } from "../records/EventCodec.ts"
 import * as Evidence from "../records/Evidence.ts"
 import type { Tx } from "../records/Journal.ts"
-import type { ApprovalRow, EventRow } from "../records/Tables.ts"
+import type { EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import type { Dispatch } from "../runs/RunSteps.ts"
+import type { Approvals } from "./Approvals.ts"
 import { describeMerged, summaryLine } from "./Describe.ts"
 import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
@@ -27,6 +28,7 @@ export interface Case extends Pick<Hold, "event" | "agentId" | "payloadText" | "
 export const make = (
   config: GatewayConfig,
   holds: Holds,
+  approvals: Approvals,
   heartbeats: HeartbeatHistory,
   alarm: Pick<Alarm, "set" | "clear">
 ) =>
@@ -44,8 +46,8 @@ export const make = (
           )
         : task
     const toDispatch = (subject: Case, task: string): Dispatch => {
-      const { agentId, event, payloadText } = subject
-      return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
+      const { agentId, approval, event, payloadText } = subject
+      return { agentId, event, payloadText, taskDescription: taskOf(subject, task), approved: approval?.digest }
     }
 
     const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
@@ -62,8 +64,17 @@ export const make = (
       alarm.clear(id)
     }
 
-    /** Makes a judgement so: the event's next state, the audit record, and what follows, in one step. */
-    const apply = (tx: Tx, subject: Case, state: PolicyState, { decision, passed, policy }: Judgement): void => {
+    /**
+     * Makes a judgement so: the event's next state, the audit record, and what follows, in one step. `task` is what a person
+     * is asked to approve, where the decision is to ask one.
+     */
+    const apply = (
+      tx: Tx,
+      subject: Case,
+      state: PolicyState,
+      { decision, passed, policy }: Judgement,
+      task: () => string
+    ): void => {
       const { agentId, event, held } = subject
       const { now } = tx
       const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
@@ -120,7 +131,9 @@ export const make = (
         case "execute": {
           letGo(event.id)
           record(tx, subject, { ...decided, state: "executed" })
-          dispatcher.dispatch(tx, nextId("run", now), toDispatch(subject, decision.taskDescription))
+          const runId = nextId("run", now)
+          if (subject.approval !== undefined) approvals.consume(tx, subject.approval, runId)
+          dispatcher.dispatch(tx, runId, toDispatch(subject, decision.taskDescription))
           break
         }
         case "skip":
@@ -153,29 +166,10 @@ export const make = (
           break
         }
         case "escalate": {
-          const approval: ApprovalRow = {
-            id: nextId("apr", now),
-            event_id: event.id,
-            state: "pending",
-            policy,
-            reason: decision.reason,
-            requested_at: now,
-            expires_at: now + config.limits.approvalTtlMs,
-            decided_at: null,
-            decided_by: null
-          }
-          tx.write({ op: "insert", table: "approvals", row: approval })
+          const asked = { policy, reason: decision.reason }
+          const approval = approvals.request(tx, subject, asked, toDispatch(subject, task()))
           record(tx, subject, { ...decided, state: "awaiting-approval" })
           hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
-          tx.publish({
-            _tag: "ApprovalRequested",
-            at: now,
-            eventId: event.id,
-            agentId,
-            approvalId: approval.id,
-            reason: decision.reason,
-            expiresAt: approval.expires_at
-          })
         }
       }
     }
@@ -189,3 +183,5 @@ export const make = (
 
     return { apply, hold, letGo, record, suppressed, toDispatch }
   })
+
+export type Verdict = Effect.Effect.Success<ReturnType<typeof make>>

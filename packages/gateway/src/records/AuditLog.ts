@@ -13,6 +13,8 @@ export type AuditKind =
   | "event.decided"
   | "run.started"
   | "run.ended"
+  | "approval.voted"
+  | "approval.changed"
   | "approval.decided"
   | "switch.changed"
   | "job.changed"

@@ -65,6 +65,23 @@ export interface ApprovalRow {
   readonly expires_at: number
   readonly decided_at: number | null
   readonly decided_by: string | null
+  /** JSON: what would run. */
+  readonly proposal: string
+  /** SHA-256 of the proposal. */
+  readonly digest: string
+  /** How many different persons must approve. */
+  readonly approvers: number
+  /** The run it was used for. */
+  readonly run_id: string | null
+}
+
+export interface VoteRow {
+  readonly approval_id: string
+  readonly voter: string
+  readonly answer: "approved" | "denied"
+  /** What the voter was shown. */
+  readonly digest: string
+  readonly at: number
 }
 
 export interface AuditRow {
@@ -127,6 +144,7 @@ export interface Rows {
   readonly events: EventRow
   readonly runs: RunRow
   readonly approvals: ApprovalRow
+  readonly votes: VoteRow
   readonly audit: AuditRow
   readonly sessions: SessionRow
   readonly turns: TurnRow
@@ -141,6 +159,7 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   events: ["id"],
   runs: ["id"],
   approvals: ["id"],
+  votes: ["approval_id", "voter"],
   audit: ["chain", "seq"],
   sessions: ["key"],
   turns: ["seq"],

@@ -1,6 +1,7 @@
 import { Cause, Context, Effect, Exit, FiberMap, Layer, MutableList, Schedule } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
@@ -15,6 +16,8 @@ export interface DispatcherShape {
   readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
   /** The most tokens a run for this could use. */
   readonly estimate: (dispatch: Dispatch) => number
+  /** What a run for this would be, as a person is asked to approve it. */
+  readonly propose: (dispatch: Dispatch) => Proposal
   /** Runs the agents have now. */
   readonly running: () => number
   /** Runs that wait for their turn. */
@@ -75,6 +78,23 @@ export const make = (config: GatewayConfig) =>
     })
     const estimate = (dispatch: Dispatch): number =>
       runner.estimate(taskOf(dispatch, "", 1), sessionOf(dispatch) === undefined ? 0 : historyCharacters)
+    const propose = (dispatch: Dispatch): Proposal => {
+      const shown = sessionOf(dispatch) === undefined ? 0 : 1
+      return proposalOf(taskOf(dispatch, "", 1), {
+        runTimeoutMs,
+        maxAttempts,
+        historyTurns: shown * historyTurns,
+        historyCharacters: shown * historyCharacters
+      })
+    }
+    /** The last look before the agent is called: a restart may have brought other instructions, or other limits. */
+    const checkApproved = (item: RunItem): Effect.Effect<void, AgentRunError> =>
+      item.approved === undefined || item.approved === digestOf(propose(item))
+        ? Effect.void
+        : new AgentRunError({
+            message: `this is no longer what was approved (digest ${item.approved}), so it was not run; submit it again to have it approved as it is now`,
+            retryable: false
+          })
     const historyOf = (item: RunItem) => {
       const key = sessionOf(item)
       if (key === undefined) return Effect.succeed([])
@@ -83,7 +103,7 @@ export const make = (config: GatewayConfig) =>
         .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
     }
     const callAgent = (item: RunItem): Effect.Effect<RunResult, AgentRunError> =>
-      historyOf(item).pipe(
+      Effect.zipRight(checkApproved(item), historyOf(item)).pipe(
         Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history })),
         Effect.filterOrFail(
           isResult,
@@ -194,6 +214,8 @@ export const make = (config: GatewayConfig) =>
         const page = open.slice(from, from + PAGE)
         const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
         const events = new Map(rows.map((row) => [row.id, row]))
+        const approvals = yield* store.find("approvals", { where: { event_id: { in: [...events.keys()] } } })
+        const approvedFor = new Map(approvals.map(({ digest, run_id }) => [run_id, digest]))
         for (const run of page) {
           const row = events.get(run.event_id)
           if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
@@ -201,7 +223,8 @@ export const make = (config: GatewayConfig) =>
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
-          enqueue({ runId, attempt, agentId, taskDescription, event: toEvent(row), payloadText: row.payload })
+          const approved = approvedFor.get(runId)
+          enqueue({ runId, attempt, agentId, taskDescription, approved, event: toEvent(row), payloadText: row.payload })
         }
       }
     })
@@ -212,6 +235,7 @@ export const make = (config: GatewayConfig) =>
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
       estimate,
+      propose,
       running: () => active.size,
       waiting: () => waiting,
       isActive: (sessionKey) => lanes.has(sessionKey),

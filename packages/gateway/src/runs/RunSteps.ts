@@ -16,6 +16,8 @@ export interface Dispatch {
   readonly taskDescription: string
   /** The event's payload as JSON. */
   readonly payloadText: string
+  /** Digest of the proposal a person approved: the run is called off when it would be another. */
+  readonly approved?: string | undefined
 }
 
 /** A run under way. */

@@ -61,7 +61,19 @@ const statements: ReadonlyArray<string> = [
     requested_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
     decided_at BIGINT,
-    decided_by TEXT
+    decided_by TEXT,
+    proposal TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    approvers INTEGER NOT NULL,
+    run_id TEXT
+  )`,
+  `CREATE TABLE votes (
+    approval_id TEXT NOT NULL,
+    voter TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (approval_id, voter)
   )`,
   `CREATE INDEX approvals_pending ON approvals (requested_at) WHERE state = 'pending'`,
   `CREATE TABLE audit (
