@@ -75,7 +75,7 @@ export interface GatewayServiceShape {
   /** Events are kept and judged, none is dispatched. */
   readonly pause: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
   readonly resume: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
-  /** Events are refused; what runs may finish. Answers with what was done since start. */
+  /** Events are refused, or kept (`policies.whenStopped`); what runs may finish. Answers with what was done since start. */
   readonly stop: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
   /** As `stop`, and interrupts what runs. */
   readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>

@@ -548,6 +548,15 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({ requireApprovalFor: ["deploy"] }), "approved"],
       [policies({ requireApprovalFor: ["deploy"], approvers: 2 }), "pending"]
     ),
+  "policies.whenStopped": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* (yield* GatewayService).stop()
+        return yield* Effect.match(submit(event()), { onFailure: ({ reason }) => reason, onSuccess: () => "kept" })
+      }),
+      [policies({}), "stopped"],
+      [policies({ whenStopped: "keep" }), "kept"]
+    ),
   "policies.businessHours.from": () =>
     differ(
       decision(event()),

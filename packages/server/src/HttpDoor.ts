@@ -4,6 +4,7 @@ import { Clock, Effect, Either, Fiber, Layer } from "effect"
 import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as Authorization from "./Authorization.ts"
 import * as ChatDoor from "./ChatDoor.ts"
+import * as ControlDoor from "./ControlDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
 import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
 
@@ -41,6 +42,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const webhooks = yield* WebhookRouter
     const chat = yield* ChatDoor.make(options)
     const approvals = yield* ApprovalDoor.make
+    const control = yield* ControlDoor.make
     const authorize = Authorization.make(tokens)
     let draining = false
 
@@ -82,6 +84,11 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         answering: (asked) => answerApproval("approve", asked)
       },
       { method: "POST", path: /^\/approvals\/([^/]+)\/deny$/, answering: (asked) => answerApproval("deny", asked) },
+      {
+        method: "POST",
+        path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
+        answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal)
+      },
       {
         method: "POST",
         path: /^\/chat$/,
@@ -141,7 +148,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
- *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `POST /chat` (see `ChatDoor`).
+ *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `POST /chat` (see `ChatDoor`),
+ *   `POST /pause`, `/resume`, `/stop`, `/terminate`, and the same below `/agents/:id` (see `ControlDoor`).
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.

@@ -13,7 +13,13 @@ const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/approvals/apr_1"],
   ["POST", "/approvals/apr_1/approve"],
   ["POST", "/approvals/apr_1/deny"],
-  ["POST", "/chat"]
+  ["POST", "/chat"],
+  ...["pause", "resume", "stop", "terminate"].flatMap(
+    (verb): ReadonlyArray<readonly [string, string]> => [
+      ["POST", `/${verb}`],
+      ["POST", `/agents/agent/${verb}`]
+    ]
+  )
 ]
 
 describe("health", () => {

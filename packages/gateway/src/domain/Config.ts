@@ -183,6 +183,8 @@ export const PolicyConfig = Schema.Struct({
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
   /** How many different persons must approve; one denies. Default: 1. */
   approvers: withDefault(PositiveInt, 1),
+  /** What becomes of events for a stopped agent: refused, with 503 over HTTP, or kept until it is resumed. Default: `refuse`. */
+  whenStopped: withDefault(OneOf("refuse", "keep"), "refuse"),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
   businessHours: Schema.optional(HoursConfig)
 })

@@ -265,7 +265,7 @@ export const make = (config: GatewayConfig) =>
         return new GatewayError({ reason: "draining", message: "the gateway is closing; try again once it is back" })
       }
       const mode = killSwitch.mode(agentId)
-      if (mode === "stopped" || mode === "terminated") {
+      if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
         return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
       }
       return holds.counts.undecided < config.limits.maxInbox

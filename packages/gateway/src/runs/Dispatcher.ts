@@ -132,11 +132,13 @@ export const make = (config: GatewayConfig) =>
       const delay = failure.value.retryAfterMillis ?? Math.min(RETRY_BASE * 2 ** (item.attempt - 1), RETRY_MOST)
       return delay > runTimeoutMs ? undefined : delay
     }
-    const work = (item: RunItem): Effect.Effect<void> =>
+    /** Sees a run to its end; `false` when the kill switch holds back its next attempt. */
+    const work = (item: RunItem): Effect.Effect<boolean> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           while (true) {
             const startedAt = yield* untilWritten(start(item))
+            if (startedAt === undefined) return false
             let exit = yield* Effect.exit(restore(callAgent(item)))
             const delay = retryDelay(item, exit)
             if (delay !== undefined) {
@@ -145,8 +147,9 @@ export const make = (config: GatewayConfig) =>
               exit = Exit.failCause(waited.cause)
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
-            if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
-            return yield* untilWritten(end(item, startedAt, exit))
+            if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return true
+            yield* untilWritten(end(item, startedAt, exit))
+            return true
           }
         })
       )
@@ -168,17 +171,21 @@ export const make = (config: GatewayConfig) =>
         active.set(item.runId, item)
         fork(
           item.runId,
-          Effect.ensuring(
-            work(item),
-            Effect.sync(() => release(item, lane))
+          Effect.onExit(work(item), (exit) =>
+            Effect.sync(() => release(item, lane, Exit.isSuccess(exit) && !exit.value))
           )
         )
       }
     }
-    const release = (item: RunItem, lane: string): void => {
+    const release = (item: RunItem, lane: string, heldBack: boolean): void => {
       active.delete(item.runId)
       terminated.delete(item.runId)
-      if (lanes.get(lane)?.length === 0) lanes.delete(lane)
+      const queue = lanes.get(lane)
+      if (heldBack && queue !== undefined) {
+        queue.unshift(item)
+        waiting += 1
+      }
+      if (queue?.length === 0) lanes.delete(lane)
       else MutableList.append(ready, lane)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()

@@ -8,6 +8,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import { KillSwitch } from "./KillSwitch.ts"
 
 /** An event that was let through, and the run that is to handle it. */
 export interface Dispatch {
@@ -46,6 +47,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
+    const killSwitch = yield* KillSwitch
     const { maxAttempts } = config.limits
     const keepsHistory = config.accessControl.mode === "chat"
 
@@ -62,9 +64,11 @@ export const make = (config: GatewayConfig) =>
       return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
     }
 
+    /** When the attempt began; `undefined`, and nothing is recorded, when the kill switch holds it back by now. */
     const start = (item: RunItem) =>
       journal.step((tx) => {
         const { agentId, event, runId, taskDescription } = item
+        if (killSwitch.mode(agentId) !== "running") return undefined
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
         const attempt = item.attempt + 1
         tx.write({
