@@ -103,7 +103,8 @@ describe("the documents", () => {
         const { stdout } = await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], { env })
         answers.push(stdout)
       }
-      const [push = "", note = "", chat = "", , switched = ""] = answers
+      const [push = "", note = "", chat = "", , switched = "", release = ""] = answers
+      expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
       expect(switched).toBe(
         '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
       )

@@ -14,6 +14,7 @@ import * as EventMerging from "./harness/policies/EventMerging.ts"
 import * as RateLimit from "./harness/policies/RateLimit.ts"
 import * as RequireApproval from "./harness/policies/RequireApproval.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
+import * as SupervisorModule from "./internal/Supervisor.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
 import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
@@ -22,6 +23,7 @@ import * as SessionStoreModule from "./records/SessionStore.ts"
 import type { Store, StoreError } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
+import * as CrashLoopModule from "./runs/CrashLoop.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
 import * as SchedulerModule from "./sources/Scheduler.ts"
@@ -44,11 +46,13 @@ export type Services =
   | PolicyEngineModule.PolicyEngine
   | DispatcherModule.Dispatcher
   | KillSwitchModule.KillSwitch
+  | CrashLoopModule.CrashLoop
   | BudgetLedgerModule.BudgetLedger
   | SessionStoreModule.SessionStore
   | AuditLogModule.AuditLog
   | JournalModule.Journal
   | EventBusModule.EventBus
+  | SupervisorModule.Supervisor
 
 /** Why a gateway does not start: its configuration is wrong, or its records cannot be read. */
 export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
@@ -85,9 +89,14 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
     Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
     Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer())),
     Layer.provideMerge(JournalModule.layer(limits)),
-    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))
+    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer)),
+    Layer.provideMerge(SupervisorModule.layer)
   )
-  const runs = DispatcherModule.layer(config).pipe(Layer.provideMerge(KillSwitchModule.layer))
+  const runs = DispatcherModule.layer(config).pipe(
+    Layer.provideMerge(KillSwitchModule.layer),
+    // Recorded before anything is done that could bring the process down.
+    Layer.provideMerge(CrashLoopModule.layer(config))
+  )
   const harness = AdmissionModule.layer(config).pipe(
     Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
   )

@@ -1,4 +1,4 @@
-import { Clock, Context, Effect, Layer, Schedule, type Scope, type Stream } from "effect"
+import { Clock, Context, Effect, Layer, type Scope, type Stream } from "effect"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import type { GatewayConfig } from "./domain/Config.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
@@ -9,6 +9,7 @@ import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./doma
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
 import type { AnswerOptions } from "./harness/Answering.ts"
+import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
@@ -16,6 +17,7 @@ import { toApproval, toEventRecord } from "./records/EventCodec.ts"
 import { Journal } from "./records/Journal.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import { Store, type StoreError } from "./records/Store.ts"
+import { CrashLoop } from "./runs/CrashLoop.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
 import { KillSwitch } from "./runs/KillSwitch.ts"
 import { Scheduler } from "./sources/Scheduler.ts"
@@ -79,6 +81,11 @@ export interface GatewayServiceShape {
   readonly stop: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
   /** As `stop`, and interrupts what runs. */
   readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
+  /**
+   * Runs what was kept, and has jobs fire, in a gateway that came up held after too many starts that a crash ended
+   * (`limits.maxUncleanStarts`). Without effect in another.
+   */
+  readonly release: (options?: Pick<SwitchOptions, "by">) => Effect.Effect<void, GatewayError>
   /** Closes the doors and waits, at most so many milliseconds, for what runs. The gateway cannot be opened again. */
   readonly drain: (deadlineMillis: number) => Effect.Effect<Drained>
 }
@@ -106,6 +113,8 @@ export const make = (config: GatewayConfig) =>
     const dispatcher = yield* Dispatcher
     const admission = yield* Admission
     const scheduler = yield* Scheduler
+    const crashLoop = yield* CrashLoop
+    const supervisor = yield* Supervisor
     const startedAt = yield* Clock.currentTimeMillis
     const counters = noCounts()
     let closed = false
@@ -198,13 +207,9 @@ export const make = (config: GatewayConfig) =>
     )
     yield* dispatcher.resume
     yield* admission.resume
-    yield* scheduler.start
-    yield* sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive).pipe(
-      Effect.tapError((error) => Effect.logWarning("old sessions could not be pruned", error)),
-      Effect.ignore,
-      Effect.repeat(Schedule.spaced("1 hour")),
-      Effect.forkScoped
-    )
+    if (crashLoop.held() === undefined) yield* scheduler.start
+    const prune = sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive)
+    yield* supervise("session pruning", Effect.forever(Effect.zipRight(prune, Effect.sleep("1 hour"))))
 
     return GatewayService.of({
       submit: (input) => admission.submit(input),
@@ -244,7 +249,9 @@ export const make = (config: GatewayConfig) =>
               running: dispatcher.running()
             },
             scheduler: scheduler.status(),
-            switches
+            switches,
+            held: crashLoop.held(),
+            components: supervisor.components()
           }
         }),
       events: (tags) => bus.subscribe(tags),
@@ -265,6 +272,7 @@ export const make = (config: GatewayConfig) =>
       resume: (options) => setSwitch("running", options),
       stop: (options) => Effect.map(setSwitch("stopped", options), summary),
       terminate: (options) => Effect.map(setSwitch("terminated", options), summary),
+      release: ({ by = "program" } = {}) => Effect.zipRight(crashLoop.release(by), scheduler.start),
       drain: (deadlineMillis) =>
         Effect.gen(function* () {
           closed = true

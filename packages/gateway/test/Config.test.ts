@@ -200,7 +200,7 @@ describe("defaults", () => {
         mode: "chat",
         sessionTtlDays: 30
       })
-      expect(Object.values(config.limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
+      expect(Object.values(config.limits).every((limit) => Number.isFinite(limit) && Number(limit) > 0)).toBe(true)
       expect(config).toMatchObject({
         agents: { agent: { maxOutputTokens: 1_024 } },
         timezone: "UTC",
@@ -661,6 +661,19 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [limits({ maxAttempts: 2 }), 2],
       busy
     ),
+  "limits.maxUncleanStarts": () => {
+    const crashed = Layer.effect(
+      Store,
+      Effect.tap(Store, (store) =>
+        store.commit(["a", "b", "c"].map((id) => ({ op: "insert", table: "starts", row: { id, started_at: 0 } })))
+      )
+    ).pipe(Layer.provide(StoreMemory.layer), Layer.orDie)
+    const isHeld = Effect.map(status, ({ held }) => held !== undefined)
+    return Effect.gen(function* () {
+      expect(yield* seen(limits({}), isHeld, undefined, crashed)).toBe(true)
+      expect(yield* seen(limits({ maxUncleanStarts: 4 }), isHeld, undefined, crashed)).toBe(false)
+    })
+  },
   "limits.policyTimeoutMs": () =>
     differ(
       Effect.gen(function* () {

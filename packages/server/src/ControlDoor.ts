@@ -9,6 +9,8 @@ export interface ControlDoor {
    * start, of a stop; 404 there is no such agent. `agentId` as it stands in the path.
    */
   readonly set: (verb: string, agentId: string | undefined, principal: string) => Effect.Effect<Problem.HttpAnswer>
+  /** Lets go of a gateway that came up held. 200 `{ released, by }`; `released` is false where nothing was held. */
+  readonly release: (principal: string) => Effect.Effect<Problem.HttpAnswer>
 }
 
 const decode = (part: string): string => {
@@ -20,7 +22,7 @@ const decode = (part: string): string => {
   }
 }
 
-/** The kill switch, for whoever holds a token. */
+/** The switches, for whoever holds a token. */
 export const make: Effect.Effect<ControlDoor, never, GatewayService> = Effect.map(GatewayService, (gateway) => {
   const verbs = new Map([
     ["pause", (options: SwitchOptions) => Effect.as(gateway.pause(options), { mode: "paused" })],
@@ -35,6 +37,14 @@ export const make: Effect.Effect<ControlDoor, never, GatewayService> = Effect.ma
     ]
   ])
   return {
+    release: (by) =>
+      orProblem(
+        Effect.gen(function* () {
+          const { held } = yield* gateway.status()
+          yield* gateway.release({ by })
+          return json(200, { released: held !== undefined, by })
+        })
+      ),
     set: (verb, part, by) => {
       const agentId = part === undefined ? ALL_AGENTS : decode(part)
       const change = verbs.get(verb)

@@ -1,4 +1,4 @@
-import { GatewayService, Store, WebhookRouter } from "@postilion/gateway"
+import { GatewayService, Store, supervise, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer } from "effect"
 import * as ApprovalDoor from "./ApprovalDoor.ts"
@@ -50,7 +50,9 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       draining
         ? Effect.succeed(unready("the gateway is stopping"))
         : store.find("switches", { limit: 1 }).pipe(
-            Effect.as(json(200, { status: "ready" })),
+            // One that is held takes in and keeps what comes, so it is of use to send it here.
+            Effect.zipRight(gateway.status()),
+            Effect.map(({ held }) => json(200, { status: held === undefined ? "ready" : "held" })),
             Effect.catchAll((error) =>
               Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
             )
@@ -89,6 +91,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
         answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal)
       },
+      { method: "POST", path: /^\/release$/, answering: ({ principal }) => control.release(principal) },
       {
         method: "POST",
         path: /^\/chat$/,
@@ -124,6 +127,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
     }
 
+    yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
     const close = Effect.gen(function* () {
       draining = true
@@ -149,7 +153,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *   use to send something here, else 503.
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `POST /chat` (see `ChatDoor`),
- *   `POST /pause`, `/resume`, `/stop`, `/terminate`, and the same below `/agents/:id` (see `ControlDoor`).
+ *   `POST /pause`, `/resume`, `/stop`, `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`).
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.

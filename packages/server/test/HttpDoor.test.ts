@@ -14,6 +14,7 @@ const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["POST", "/approvals/apr_1/approve"],
   ["POST", "/approvals/apr_1/deny"],
   ["POST", "/chat"],
+  ["POST", "/release"],
   ...["pause", "resume", "stop", "terminate"].flatMap(
     (verb): ReadonlyArray<readonly [string, string]> => [
       ["POST", `/${verb}`],

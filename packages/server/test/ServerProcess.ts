@@ -19,7 +19,7 @@ export interface Child {
 }
 
 /** Starts one that is gone with the scope. */
-export const start = (config: PostilionConfigInput) =>
+export const start = (config: PostilionConfigInput, ...mode: ReadonlyArray<"crash">) =>
   Effect.acquireRelease(
     Effect.sync((): Child => {
       const full: PostilionConfigInput = {
@@ -34,7 +34,8 @@ export const start = (config: PostilionConfigInput) =>
           "--import",
           "tsx",
           fileURLToPath(new URL("./Child.ts", import.meta.url)),
-          JSON.stringify(full)
+          JSON.stringify(full),
+          ...mode
         ],
         { stdio: ["ignore", "pipe", "pipe", "ipc"] }
       )

@@ -201,6 +201,11 @@ export const LimitsConfig = Schema.Struct({
   runTimeoutMs: withDefault(Positive, 600_000),
   /** Attempts a run may have, counting those a crash cut off. Default: 3. */
   maxAttempts: withDefault(PositiveInt, 3),
+  /**
+   * Starts within five minutes that a crash may end; the one after them comes up with nothing run and no job fired, until it is
+   * released. Default: 3.
+   */
+  maxUncleanStarts: withDefault(Limit(PositiveInt), 3),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   policyTimeoutMs: withDefault(Positive, 5_000),
   /** Milliseconds an approval waits for a person; then it is denied. Default: 86,400,000 (a day). */

@@ -7,6 +7,7 @@ import { makeIds } from "../domain/Ids.ts"
 import type { Action, Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import * as Alarm from "../internal/Alarm.ts"
+import { supervise } from "../internal/Supervisor.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
@@ -79,7 +80,7 @@ export const make = (config: GatewayConfig) =>
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
     const deciding = yield* FiberMap.make<string>()
-    const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
+    const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
     const approvals = yield* makeApprovals(config)
     const verdict = yield* makeVerdict(config, holds, approvals, heartbeats, alarm)
     const { apply, hold, record, toDispatch } = verdict
@@ -312,7 +313,7 @@ export const make = (config: GatewayConfig) =>
       if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
     })
     yield* engine.onChange(becomeStale)
-    yield* Effect.async<void>((resume) => {
+    const rechecks = Effect.async<void>((resume) => {
       if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)
       return Effect.sync(() => {
@@ -322,12 +323,12 @@ export const make = (config: GatewayConfig) =>
       Effect.zipRight(
         Effect.suspend(() => {
           stale = false
-          return recheck
+          return Effect.onError(recheck, () => Effect.sync(becomeStale))
         })
       ),
-      Effect.forever,
-      Effect.forkScoped
+      Effect.forever
     )
+    yield* supervise("recheck", rechecks)
     const recordChain = journal.step((tx) => {
       const policies = engine.policies.map(({ _tag, priority }) => ({ policy: _tag, priority }))
       audit.append(tx, { kind: "policy.changed", data: { policies } })

@@ -9,6 +9,8 @@ import type { AuditRow } from "./Tables.ts"
 export type AuditKind =
   | "gateway.started"
   | "gateway.stopped"
+  | "gateway.held"
+  | "gateway.released"
   | "event.accepted"
   | "event.decided"
   | "run.started"

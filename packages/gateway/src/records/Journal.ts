@@ -1,6 +1,7 @@
 import { Cause, Context, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import type { BusEvent } from "../domain/BusEvent.ts"
 import { GatewayError } from "../domain/Errors.ts"
+import { supervise } from "../internal/Supervisor.ts"
 import { EventBus } from "./EventBus.ts"
 import { Store, type StoreError, type Write } from "./Store.ts"
 
@@ -205,7 +206,7 @@ export const make = (options: JournalOptions = {}) =>
         for (const { resume } of batch) resume(Exit.fail(error))
       })
 
-    yield* Effect.gen(function* () {
+    const nextBatch = Effect.gen(function* () {
       yield* work
       yield* nextTurn
       const batch = inbox.length <= maxBatch ? inbox : inbox.slice(0, maxBatch)
@@ -217,7 +218,8 @@ export const make = (options: JournalOptions = {}) =>
         }),
         Effect.uninterruptible
       )
-    }).pipe(Effect.forever, Effect.forkScoped)
+    })
+    yield* supervise("journal", Effect.forever(nextBatch))
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true

@@ -140,6 +140,12 @@ export interface SwitchRow {
   readonly changed_by: string
 }
 
+/** A start of the gateway that has not ended in order, so far. */
+export interface StartRow {
+  readonly id: string
+  readonly started_at: number
+}
+
 export interface Rows {
   readonly events: EventRow
   readonly runs: RunRow
@@ -150,6 +156,7 @@ export interface Rows {
   readonly turns: TurnRow
   readonly jobs: JobRow
   readonly switches: SwitchRow
+  readonly starts: StartRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -164,7 +171,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   sessions: ["key"],
   turns: ["seq"],
   jobs: ["id"],
-  switches: ["scope"]
+  switches: ["scope"],
+  starts: ["id"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

@@ -8,6 +8,7 @@ import type { Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
+import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { type Dispatch, isResult, make as makeSteps, type RunItem } from "./RunSteps.ts"
 
@@ -47,6 +48,7 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
+    const crashLoop = yield* CrashLoop
     const { historyCharacters, historyTurns, maxAttempts, maxConcurrentRuns, payloadCharacters, runTimeoutMs } =
       config.limits
     const { abandon, end, record, sessionOf, start } = yield* makeSteps(config)
@@ -156,7 +158,7 @@ export const make = (config: GatewayConfig) =>
 
     /** Starts what may start: the first of each lane that is ready, within the limit and the kill switch. */
     const pump = (): void => {
-      while (!draining && active.size < maxConcurrentRuns) {
+      while (!draining && crashLoop.held() === undefined && active.size < maxConcurrentRuns) {
         const lane = MutableList.shift(ready)
         if (lane === undefined) return
         const queue = lanes.get(lane)
@@ -211,6 +213,8 @@ export const make = (config: GatewayConfig) =>
       parked.clear()
       pump()
     })
+
+    yield* crashLoop.onRelease(pump)
 
     const resume = Effect.gen(function* () {
       const open = yield* store.find("runs", {

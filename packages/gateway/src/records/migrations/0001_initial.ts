@@ -126,6 +126,10 @@ const statements: ReadonlyArray<string> = [
     mode TEXT NOT NULL,
     changed_at BIGINT NOT NULL,
     changed_by TEXT NOT NULL
+  )`,
+  `CREATE TABLE starts (
+    id TEXT NOT NULL PRIMARY KEY,
+    started_at BIGINT NOT NULL
   )`
 ]
 
