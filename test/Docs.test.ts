@@ -103,7 +103,11 @@ describe("the documents", () => {
         const { stdout } = await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], { env })
         answers.push(stdout)
       }
-      const [push = "", note = "", chat = ""] = answers
+      const [push = "", note = "", chat = "", , switched = "", release = ""] = answers
+      expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
+      expect(switched).toBe(
+        '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
+      )
       expect(JSON.parse(push)).toMatchObject({ status: "accepted", decision: "merge" })
       expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
       expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })

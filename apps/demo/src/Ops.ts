@@ -48,6 +48,8 @@ export const config = ({ credentials, port, storage }: OpsOptions): PostilionCon
     { path: "/notes", adapter: "generic", unsigned: true, agentId: "ops" }
   ],
   accessControl: { allowedSenders: [OPERATOR] },
+  // It is there to be killed, as often as you like.
+  limits: { maxUncleanStarts: "unlimited" },
   policies: {
     dailyTokenBudget: 50_000,
     maxActionsPerHour: 60,

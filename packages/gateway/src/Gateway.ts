@@ -15,6 +15,7 @@ import * as LoopGuard from "./harness/policies/LoopGuard.ts"
 import * as RateLimit from "./harness/policies/RateLimit.ts"
 import * as RequireApproval from "./harness/policies/RequireApproval.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
+import * as SupervisorModule from "./internal/Supervisor.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
 import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
@@ -25,6 +26,7 @@ import type { Store, StoreError } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
 import type { Channel } from "./runs/Channel.ts"
+import * as CrashLoopModule from "./runs/CrashLoop.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
 import * as OutboxModule from "./runs/Outbox.ts"
@@ -39,6 +41,8 @@ export interface GatewayOptions {
   readonly audit?: Pick<AuditLogModule.AuditLogOptions, "signingKey" | "checkpointEvery">
   /** Where answers can be sent, by their `name`. Default: none. */
   readonly channels?: ReadonlyArray<Channel>
+  /** Says what category an event is of, for `policies.requireApprovalFor`. See `RequireApproval.make`. */
+  readonly classify?: RequireApproval.RequireApprovalOptions["classify"]
 }
 
 /** What a gateway gives: the seven subsystems, and what they share. */
@@ -51,24 +55,31 @@ export type Services =
   | DispatcherModule.Dispatcher
   | OutboxModule.Outbox
   | KillSwitchModule.KillSwitch
+  | CrashLoopModule.CrashLoop
   | BudgetLedgerModule.BudgetLedger
   | SessionStoreModule.SessionStore
   | AuditLogModule.AuditLog
   | JournalModule.Journal
   | EventBusModule.EventBus
+  | SupervisorModule.Supervisor
 
 /** Why a gateway does not start: its configuration is wrong, or its records cannot be read. */
 export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
 
 /** The policies a configuration asks for. */
-export const builtInPolicies = ({ accessControl, policies }: GatewayConfig): ReadonlyArray<SchedulingPolicy> => [
+export const builtInPolicies = (
+  { accessControl, policies }: GatewayConfig,
+  { classify }: Pick<GatewayOptions, "classify"> = {}
+): ReadonlyArray<SchedulingPolicy> => [
   AccessControl.make(accessControl),
   LoopGuard.make(policies.loopGuard),
   AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
   ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
   CostBudget.make(),
   RateLimit.make(),
-  ...(policies.requireApprovalFor.length === 0 ? [] : [RequireApproval.make(policies.requireApprovalFor)]),
+  ...(policies.requireApprovalFor.length === 0
+    ? []
+    : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
   EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
 ]
 
@@ -81,7 +92,7 @@ const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E
 const compose = (config: GatewayConfig, options: GatewayOptions) => {
   const { limits } = config
   const engine = PolicyEngineModule.layer({
-    policies: builtInPolicies(config),
+    policies: builtInPolicies(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
   const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
@@ -89,18 +100,24 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
     Layer.provideMerge(StorageWatch.layer),
     Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit))),
     Layer.provideMerge(JournalModule.layer(limits)),
-    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer))
+    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer)),
+    Layer.provideMerge(SupervisorModule.layer)
   )
   const runs = DispatcherModule.layer(config).pipe(
     Layer.provideMerge(OutboxModule.layer(config, { channels: options.channels })),
-    Layer.provideMerge(KillSwitchModule.layer)
+    Layer.provideMerge(KillSwitchModule.layer),
+    // Recorded before anything is done that could bring the process down.
+    Layer.provideMerge(CrashLoopModule.layer(config))
   )
   const harness = AdmissionModule.layer(config).pipe(
     Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
   )
   const sources = Layer.merge(
     replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)),
-    replaceable(WebhookRouterModule.WebhookRouter, WebhookRouterModule.layer({ ...config, ...options }))
+    replaceable(
+      WebhookRouterModule.WebhookRouter,
+      WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+    )
   )
   // From the records outwards: what is built first is closed last.
   return GatewayServiceModule.layer(config).pipe(

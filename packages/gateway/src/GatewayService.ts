@@ -1,4 +1,4 @@
-import { Clock, Context, Effect, Layer, Schedule, type Scope, type Stream } from "effect"
+import { Clock, Context, Effect, Layer, type Scope, type Stream } from "effect"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import type { GatewayConfig } from "./domain/Config.ts"
 import type { Delivery } from "./domain/Delivery.ts"
@@ -9,6 +9,8 @@ import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
+import type { AnswerOptions } from "./harness/Answering.ts"
+import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
@@ -17,6 +19,7 @@ import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import { Store, type StoreError } from "./records/Store.ts"
+import { CrashLoop } from "./runs/CrashLoop.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
 import { KillSwitch } from "./runs/KillSwitch.ts"
 import { type DeliveryFilter, Outbox } from "./runs/Outbox.ts"
@@ -60,11 +63,20 @@ export interface GatewayServiceShape {
   readonly events: <Tag extends BusTag = BusTag>(
     tags?: Tag | ReadonlyArray<Tag>
   ) => Effect.Effect<Stream.Stream<Extract<BusEvent, { _tag: Tag }> | Lagged>, never, Scope.Scope>
-  /** What waits for a person, oldest first. */
+  /** What waits for a person, oldest first, at most 1,000. */
   readonly approvals: Effect.Effect<ReadonlyArray<Approval>, GatewayError>
-  /** The event is judged again, and executed where its policies allow. */
-  readonly approve: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
-  readonly deny: (approvalId: string, by: string) => Effect.Effect<void, GatewayError>
+  /** An approval, also one that has been decided; `undefined` when there is none of this id. */
+  readonly approval: (approvalId: string) => Effect.Effect<Approval | undefined, GatewayError>
+  /**
+   * Says yes to what the approval shows. Once as many persons as it needs have, the event is judged again, and run where its
+   * policies allow. Succeeds with the approval as it stands then.
+   *
+   * Fails with `conflict` when others have decided, when `digest` is not that of what the approval shows, or when what would
+   * run has changed since it was asked: then it shows what would run now, and has to be answered anew.
+   */
+  readonly approve: (approvalId: string, by: string, options?: AnswerOptions) => Effect.Effect<Approval, GatewayError>
+  /** Says no: one is enough, and the event never runs. Fails with `conflict` when others have decided. */
+  readonly deny: (approvalId: string, by: string) => Effect.Effect<Approval, GatewayError>
   /** What was or is to be sent, in the order it was prepared. Dead letters are those with the state `failed`. */
   readonly deliveries: (filter?: DeliveryFilter) => Effect.Effect<ReadonlyArray<Delivery>, GatewayError>
   /**
@@ -77,10 +89,18 @@ export interface GatewayServiceShape {
   /** Events are kept and judged, none is dispatched. */
   readonly pause: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
   readonly resume: (options?: SwitchOptions) => Effect.Effect<void, GatewayError>
-  /** Events are refused and nothing is sent; what runs may finish. Answers with what was done since start. */
+  /**
+   * Events are refused, or kept (`policies.whenStopped`), and nothing is sent; what runs may finish. Answers with what was done
+   * since start.
+   */
   readonly stop: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
   /** As `stop`, and interrupts what runs. */
   readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
+  /**
+   * Runs what was kept, and has jobs fire, in a gateway that came up held after too many starts that a crash ended
+   * (`limits.maxUncleanStarts`). Without effect in another.
+   */
+  readonly release: (options?: Pick<SwitchOptions, "by">) => Effect.Effect<void, GatewayError>
   /** Closes the doors and waits, at most so many milliseconds, for what runs. The gateway cannot be opened again. */
   readonly drain: (deadlineMillis: number) => Effect.Effect<Drained>
 }
@@ -90,6 +110,9 @@ export class GatewayService extends Context.Tag("@postilion/gateway/GatewayServi
   GatewayService,
   GatewayServiceShape
 >() {}
+
+/** Approvals listed at a time. */
+const MOST_APPROVALS = 1_000
 
 const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 
@@ -106,6 +129,8 @@ export const make = (config: GatewayConfig) =>
     const outbox = yield* Outbox
     const admission = yield* Admission
     const scheduler = yield* Scheduler
+    const crashLoop = yield* CrashLoop
+    const supervisor = yield* Supervisor
     const startedAt = yield* Clock.currentTimeMillis
     const counters = noCounts()
     let closed = false
@@ -122,15 +147,29 @@ export const make = (config: GatewayConfig) =>
       chatTurns: counters.chatTurnsHandled
     })
 
+    const votesOn = (ids: ReadonlyArray<string>) => store.find("votes", { where: { approval_id: { in: ids } } })
     const find: GatewayServiceShape["find"] = (eventId) =>
       Effect.gen(function* () {
         const [row] = yield* store.find("events", { where: { id: eventId } })
         if (row === undefined) return undefined
         const [run] = row.run_id === null ? [] : yield* store.find("runs", { where: { id: row.run_id } })
-        const approvals = yield* store.find("approvals", { where: { event_id: eventId } })
+        const approval = latestApproval(yield* store.find("approvals", { where: { event_id: eventId } }))
+        const votes = approval === undefined ? [] : yield* votesOn([approval.id])
         const [delivery] = yield* store.find("deliveries", { where: { event_id: eventId } })
-        return toEventRecord(row, run, latestApproval(approvals), delivery)
+        return toEventRecord(row, run, approval, votes, delivery)
       }).pipe(Effect.mapError(storage))
+
+    const approval: GatewayServiceShape["approval"] = (id) =>
+      Effect.gen(function* () {
+        const [row] = yield* store.find("approvals", { where: { id } })
+        return row === undefined ? undefined : toApproval(row, yield* votesOn([id]))
+      }).pipe(Effect.mapError(storage))
+    const existing = (id: string) =>
+      Effect.flatMap(approval(id), (found) =>
+        found === undefined
+          ? new GatewayError({ reason: "not-found", message: `there is no approval "${id}"` })
+          : Effect.succeed(found)
+      )
 
     const outcome: GatewayServiceShape["outcome"] = (eventId) =>
       Effect.gen(function* () {
@@ -187,14 +226,13 @@ export const make = (config: GatewayConfig) =>
     yield* outbox.resume
     yield* dispatcher.resume
     yield* admission.resume
-    yield* scheduler.start
+    if (crashLoop.held() === undefined) yield* scheduler.start
     const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
-    yield* sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive).pipe(
-      Effect.zipRight(retention.prune(dispatcher.isActive)),
-      Effect.catchAll((error) => Effect.logWarning("old records could not be pruned", error)),
-      Effect.repeat(Schedule.spaced("1 hour")),
-      Effect.forkScoped
+    const prune = Effect.zipRight(
+      sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),
+      retention.prune(dispatcher.isActive)
     )
+    yield* supervise("pruning", Effect.forever(Effect.zipRight(prune, Effect.sleep("1 hour"))))
 
     return GatewayService.of({
       submit: (input) => admission.submit(input),
@@ -235,18 +273,25 @@ export const make = (config: GatewayConfig) =>
             },
             deliveries: outbox.counts(),
             scheduler: scheduler.status(),
-            switches
+            switches,
+            held: crashLoop.held(),
+            components: supervisor.components()
           }
         }),
       events: (tags) => bus.subscribe(tags),
-      approvals: store
-        .find("approvals", { where: { state: "pending" }, orderBy: ["requested_at", "asc"], limit: 1_000 })
-        .pipe(
-          Effect.map((rows) => rows.map(toApproval)),
-          Effect.mapError(storage)
-        ),
-      approve: (approvalId, by) => admission.answer(approvalId, "approved", by),
-      deny: (approvalId, by) => admission.answer(approvalId, "denied", by),
+      approvals: Effect.gen(function* () {
+        const rows = yield* store.find("approvals", {
+          where: { state: "pending" },
+          orderBy: ["requested_at", "asc"],
+          limit: MOST_APPROVALS
+        })
+        const votes = yield* votesOn(rows.map(({ id }) => id))
+        return rows.map((row) => toApproval(row, votes))
+      }).pipe(Effect.mapError(storage)),
+      approval,
+      approve: (approvalId, by, options) =>
+        Effect.zipRight(admission.answer(approvalId, "approved", by, options), existing(approvalId)),
+      deny: (approvalId, by) => Effect.zipRight(admission.answer(approvalId, "denied", by), existing(approvalId)),
       deliveries: outbox.list,
       replayDelivery: (deliveryId, by = "program") => outbox.replay(deliveryId, by),
       dropDelivery: (deliveryId, by = "program") => outbox.drop(deliveryId, by),
@@ -254,6 +299,7 @@ export const make = (config: GatewayConfig) =>
       resume: (options) => setSwitch("running", options),
       stop: (options) => Effect.map(setSwitch("stopped", options), summary),
       terminate: (options) => Effect.map(setSwitch("terminated", options), summary),
+      release: ({ by = "program" } = {}) => Effect.zipRight(crashLoop.release(by), scheduler.start),
       drain: (deadlineMillis) =>
         Effect.gen(function* () {
           closed = true

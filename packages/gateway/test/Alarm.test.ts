@@ -8,6 +8,7 @@ const recording = (maxDue?: number) =>
   Effect.gen(function* () {
     const fired = yield* Queue.unbounded<string>()
     const alarm = yield* Alarm.make(
+      "alarm",
       (keys) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) => Queue.offerAll(fired, [`${keys.join("+")} at ${now}`])),
       maxDue
@@ -82,7 +83,7 @@ describe("the alarm", () => {
         }),
         sleep: (duration) => clock.sleep(duration)
       } as Clock.Clock
-      const alarm = yield* Alarm.make(() => Effect.void).pipe(Effect.withClock(watched))
+      const alarm = yield* Alarm.make("alarm", () => Effect.void).pipe(Effect.withClock(watched))
       alarm.set("far", 86_400_000)
       yield* TestClock.adjust("5 minutes")
       expect(looks).toBeGreaterThanOrEqual(5)

@@ -206,7 +206,7 @@ describe("defaults", () => {
       })
       const { onCrash, ...limits } = config.limits
       expect(onCrash).toBe("retry")
-      expect(Object.values(limits).every((limit) => Number.isFinite(limit) && limit > 0)).toBe(true)
+      expect(Object.values(limits).every((limit) => Number.isFinite(limit) && Number(limit) > 0)).toBe(true)
       expect(config).toMatchObject({
         agents: { agent: { maxOutputTokens: 1_024 } },
         timezone: "UTC",
@@ -621,6 +621,26 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({}), "execute"],
       [policies({ loopGuard: { maxPerMinute: 1 } }), "skip"]
     ),
+  "policies.approvers": () =>
+    differ(
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        yield* submit(event({ metadata: { category: "deploy" } }))
+        const [approval] = yield* gw.approvals
+        return (yield* gw.approve(approval?.id ?? "", "ada")).state
+      }),
+      [policies({ requireApprovalFor: ["deploy"] }), "approved"],
+      [policies({ requireApprovalFor: ["deploy"], approvers: 2 }), "pending"]
+    ),
+  "policies.whenStopped": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* (yield* GatewayService).stop()
+        return yield* Effect.match(submit(event()), { onFailure: ({ reason }) => reason, onSuccess: () => "kept" })
+      }),
+      [policies({}), "stopped"],
+      [policies({ whenStopped: "keep" }), "kept"]
+    ),
   "policies.businessHours.from": () =>
     differ(
       decision(event()),
@@ -776,6 +796,19 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       expect(yield* after("retry")).toBe(0)
       expect(yield* after("escalate")).toBe(1)
     }),
+  "limits.maxUncleanStarts": () => {
+    const crashed = Layer.effect(
+      Store,
+      Effect.tap(Store, (store) =>
+        store.commit(["a", "b", "c"].map((id) => ({ op: "insert", table: "starts", row: { id, started_at: 0 } })))
+      )
+    ).pipe(Layer.provide(StoreMemory.layer), Layer.orDie)
+    const isHeld = Effect.map(status, ({ held }) => held !== undefined)
+    return Effect.gen(function* () {
+      expect(yield* seen(limits({}), isHeld, undefined, crashed)).toBe(true)
+      expect(yield* seen(limits({ maxUncleanStarts: 4 }), isHeld, undefined, crashed)).toBe(false)
+    })
+  },
   "limits.policyTimeoutMs": () =>
     differ(
       Effect.gen(function* () {

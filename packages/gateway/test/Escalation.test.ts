@@ -70,6 +70,7 @@ describe("a run that was abandoned is a person's to decide", () => {
           "run.started",
           "run.ended",
           "run.escalated",
+          "approval.voted",
           "approval.decided",
           "event.decided",
           "run.started",

@@ -106,7 +106,7 @@ export class Model {
       event.state = "awaiting-approval"
       event.approval = "pending"
       event.dueAt = this.now + APPROVAL_TTL
-    } else if (isMerged(event.input) && !critical && !windowClosed) {
+    } else if (isMerged(event.input) && !critical && !windowClosed && event.approval === undefined) {
       const leads = this.events.some((other) => other.state === "merging" && other.input.key === key)
       event.state = leads ? "merged" : "merging"
       if (!leads) event.dueAt = this.now + MERGE_WINDOW

@@ -1,7 +1,8 @@
 import { type EventRecord, GatewayError, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Deferred, Effect, ParseResult, Schema, Stream } from "effect"
+import { Deferred, Effect, Schema, Stream } from "effect"
 import { json, orProblem } from "./HttpAnswers.ts"
+import * as JsonBody from "./JsonBody.ts"
 
 export interface ChatDoorOptions {
   /** What a sender without access is answered. */
@@ -38,27 +39,7 @@ const Message = Schema.Struct({
   }),
   replyTo: Schema.optional(Schema.NonEmptyString)
 })
-const decodeMessage = Schema.decodeUnknown(Message, { onExcessProperty: "error" })
-const utf8 = new TextDecoder("utf-8", { fatal: true })
-
-const parse = (body: Uint8Array): Effect.Effect<unknown, Problem.HttpAnswer> =>
-  Effect.try({
-    try: (): unknown => JSON.parse(utf8.decode(body)),
-    catch: (cause) =>
-      Problem.problem(400, `the body must be JSON in UTF-8: ${cause instanceof Error ? cause.message : String(cause)}`)
-  })
-
-const read = (contentType: string | undefined, body: Uint8Array) =>
-  Effect.gen(function* () {
-    if (contentType?.split(";", 1)[0]?.trim().toLowerCase() !== "application/json") {
-      return yield* Effect.fail(Problem.problem(415, "a message is JSON; send content-type: application/json"))
-    }
-    return yield* Effect.mapError(decodeMessage(yield* parse(body)), (error) => {
-      const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
-      const what = `${issue?.path.join(".") ?? ""} ${issue?.message ?? error.message}`.trim()
-      return Problem.problem(422, `a message is { "text": string, "chatId"?: string, "replyTo"?: string }: ${what}`)
-    })
-  })
+const read = JsonBody.make('a message is { "text": string, "chatId"?: string, "replyTo"?: string }', Message)
 
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`

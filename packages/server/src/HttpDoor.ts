@@ -1,9 +1,11 @@
-import { type DeliveryFilter, GatewayService, Journal, Store, WebhookRouter } from "@postilion/gateway"
+import { type DeliveryFilter, GatewayService, Journal, Store, supervise, WebhookRouter } from "@postilion/gateway"
 import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
+import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as Authorization from "./Authorization.ts"
 import * as ChatDoor from "./ChatDoor.ts"
+import * as ControlDoor from "./ControlDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
 import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
 
@@ -60,6 +62,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const journal = yield* Journal
     const webhooks = yield* WebhookRouter
     const chat = yield* ChatDoor.make(options)
+    const approvals = yield* ApprovalDoor.make
+    const control = yield* ControlDoor.make
     const authorize = Authorization.make(tokens)
     let draining = false
 
@@ -69,17 +73,18 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         : journal.failing() !== undefined
           ? Effect.succeed(unready("the storage cannot be written"))
           : store.find("switches", { limit: 1 }).pipe(
-              Effect.as(json(200, { status: "ready" })),
+              // One that is held takes in and keeps what comes, so it is of use to send it here.
+              Effect.zipRight(gateway.status()),
+              Effect.map(({ held }) => json(200, { status: held === undefined ? "ready" : "held" })),
               Effect.catchAll((error) =>
                 Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
               )
             )
     )
-    const answerApproval = (verb: "approve" | "deny", { parts, principal }: Asked) => {
-      const [id = ""] = parts
-      const state = verb === "approve" ? "approved" : "denied"
-      return orProblem(Effect.as(gateway[verb](id, principal), json(200, { id, state, by: principal })))
-    }
+    const answerApproval =
+      (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
+      (body) =>
+        approvals[verb](id, principal, head.headers["content-type"], body)
     const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
       orProblem(Effect.map(gateway[verb](id, principal), (delivery) => json(200, delivery)))
     const routes: ReadonlyArray<Route> = [
@@ -98,11 +103,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
             )
           )
       },
-      {
-        method: "GET",
-        path: /^\/approvals$/,
-        answering: () => orProblem(Effect.map(gateway.approvals, (approvals) => json(200, { approvals })))
-      },
+      { method: "GET", path: /^\/approvals$/, answering: () => approvals.list },
+      { method: "GET", path: /^\/approvals\/([^/]+)$/, answering: ({ parts: [id = ""] }) => approvals.show(id) },
       {
         method: "POST",
         path: /^\/approvals\/([^/]+)\/approve$/,
@@ -129,6 +131,12 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         path: /^\/deliveries\/([^/]+)\/drop$/,
         answering: (asked) => changeDelivery("dropDelivery", asked)
       },
+      {
+        method: "POST",
+        path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
+        answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal)
+      },
+      { method: "POST", path: /^\/release$/, answering: ({ principal }) => control.release(principal) },
       {
         method: "POST",
         path: /^\/chat$/,
@@ -164,6 +172,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
     }
 
+    yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
     const close = Effect.gen(function* () {
       draining = true
@@ -187,9 +196,10 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`,
- *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny`, `GET /deliveries?state=…`, `POST /deliveries/:id/replay`,
- *   `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`).
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
+ *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
+ *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
+ *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`).
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.

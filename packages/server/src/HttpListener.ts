@@ -35,6 +35,8 @@ export interface HttpListenerShape {
   readonly address: HttpAddressShape
   /** Hands every request but `/healthz` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
   readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
+  /** Takes connections, at the same address again where it had stopped to. Fails when it cannot, or could not take one. */
+  readonly accepting: Effect.Effect<never, ChannelConnectionError>
   /** Waits until the requests that are under way now have been answered; those that take longer are cut off. */
   readonly settle: (deadlineMillis: number) => Effect.Effect<void>
 }
@@ -170,10 +172,22 @@ const make = (options: HttpListenerOptions) =>
         })
     )
     const address = yield* listen(server, options)
-    server.on("error", (cause) => void log(Effect.logError("the HTTP server failed to take a connection", cause)))
+    // Told by `accepting` while somebody watches; without a listener of its own it would end the process.
+    server.on("error", () => {})
+    const stopped = Effect.async<never, ChannelConnectionError>((resume) => {
+      const fail = (message: string, cause?: unknown) =>
+        resume(new ChannelConnectionError({ channel: "http", message: `${address.url}: ${message}`, cause }))
+      const onError = (cause: Error) => fail(`a connection could not be taken: ${cause.message}`, cause)
+      const onClose = () => fail("nobody listens any more")
+      server.on("error", onError).on("close", onClose)
+      return Effect.sync(() => server.off("error", onError).off("close", onClose))
+    })
 
     return HttpListener.of({
       address,
+      accepting: Effect.suspend(() =>
+        server.listening ? stopped : Effect.zipRight(listen(server, { ...options, port: address.port }), stopped)
+      ),
       serve: (served) =>
         Effect.acquireRelease(
           Effect.sync(() => {

@@ -4,7 +4,7 @@ import { HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
 import { Effect, Schema } from "effect"
 
 // A server in a process of its own. It tells its parent where it listens and which runs begin; each run ends when the
-// parent says so.
+// parent says so. Told to "crash", it does, as soon as a run begins.
 
 const config = Schema.decodeUnknownSync(Schema.parseJson(Schema.encodedSchema(PostilionConfig)))(process.argv[2])
 const tell = (message: object) => void process.send?.(message)
@@ -14,6 +14,7 @@ const runner = layerScripted((task) =>
     process.once("message", () =>
       resume(Effect.succeed({ text: "done", usage: { inputTokens: 1, outputTokens: 1 }, model: "scripted" }))
     )
+    if (process.argv[3] === "crash") process.kill(process.pid, "SIGKILL")
     tell({ running: task.runId, attempt: task.attempt })
   })
 )

@@ -18,8 +18,15 @@ export interface Child {
   }>
 }
 
-/** Starts `Child.ts` with this configuration; `as` is the user it runs as. It is killed with the scope. */
-export const start = (config: PostilionConfigInput, as?: { readonly uid: number; readonly gid: number }) =>
+export interface StartOptions {
+  /** The user it runs as. */
+  readonly as?: { readonly uid: number; readonly gid: number }
+  /** `crash`: its agent brings the process down. */
+  readonly mode?: "crash"
+}
+
+/** Starts `Child.ts` with this configuration. It is killed with the scope. */
+export const start = (config: PostilionConfigInput, { as, mode }: StartOptions = {}) =>
   Effect.acquireRelease(
     Effect.sync((): Child => {
       const full: PostilionConfigInput = {
@@ -34,7 +41,8 @@ export const start = (config: PostilionConfigInput, as?: { readonly uid: number;
           "--import",
           "tsx",
           fileURLToPath(new URL("./Child.ts", import.meta.url)),
-          JSON.stringify(full)
+          JSON.stringify(full),
+          ...(mode === undefined ? [] : [mode])
         ],
         { stdio: ["ignore", "pipe", "pipe", "ipc"], ...as }
       )

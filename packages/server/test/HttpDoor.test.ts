@@ -10,12 +10,20 @@ const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/status"],
   ["GET", "/events/evt_1"],
   ["GET", "/approvals"],
+  ["GET", "/approvals/apr_1"],
   ["POST", "/approvals/apr_1/approve"],
   ["POST", "/approvals/apr_1/deny"],
   ["GET", "/deliveries"],
   ["POST", "/deliveries/dlv_1/replay"],
   ["POST", "/deliveries/dlv_1/drop"],
-  ["POST", "/chat"]
+  ["POST", "/chat"],
+  ["POST", "/release"],
+  ...["pause", "resume", "stop", "terminate"].flatMap(
+    (verb): ReadonlyArray<readonly [string, string]> => [
+      ["POST", `/${verb}`],
+      ["POST", `/agents/agent/${verb}`]
+    ]
+  )
 ]
 
 describe("health", () => {

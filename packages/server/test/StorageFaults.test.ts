@@ -179,7 +179,7 @@ describe("a server that cannot use its file", { timeout: 60_000 }, () => {
         const { dir, storage } = yield* leftBy(after)
         const undo = yield* inflict(storage, dir)
         const before = databaseFiles(dir)
-        const { code, output } = yield* (yield* start({ storage }, as)).exit
+        const { code, output } = yield* (yield* start({ storage }, as === undefined ? {} : { as })).exit
         expect(output).toMatch(says)
         expect(code).toBe(1)
         expect(databaseFiles(dir)).toEqual(before)

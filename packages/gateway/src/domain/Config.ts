@@ -193,10 +193,17 @@ export const PolicyConfig = Schema.Struct({
   heartbeatPolicy: withDefault(HeartbeatPolicy, "adaptive"),
   /** How long events of one merge key are held, from the first. Default: 300,000 (5 min). */
   mergeWindowMs: withDefault(Positive, 300_000),
-  /** Categories (an event's `metadata.category` or `metadata.type`) that wait for a person. Default: none. */
+  /**
+   * What waits for a person: categories (an event's `metadata.category` or `metadata.type`, or what a classifier says it is),
+   * agents (`agent:<id>`), tools (`tool:<name>`, an event's `metadata.tool`). Default: none.
+   */
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
   /** When a chain of events and the runs that cause them is taken for a loop. `unlimited` must be written out. */
   loopGuard: Schema.optionalWith(LoopGuardConfig, { default: () => Schema.decodeSync(LoopGuardConfig)({}) }),
+  /** How many different persons must approve; one denies. Default: 1. */
+  approvers: withDefault(PositiveInt, 1),
+  /** What becomes of events for a stopped agent: refused, with 503 over HTTP, or kept until it is resumed. Default: `refuse`. */
+  whenStopped: withDefault(OneOf("refuse", "keep"), "refuse"),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
   businessHours: Schema.optional(HoursConfig)
 })
@@ -228,6 +235,11 @@ export const LimitsConfig = Schema.Struct({
    * asked at once. One without attempts left is escalated in any case. Default: `retry`.
    */
   onCrash: withDefault(OneOf("retry", "escalate"), "retry"),
+  /**
+   * Starts within five minutes that a crash may end; the one after them comes up with nothing run and no job fired, until it is
+   * released. Default: 3.
+   */
+  maxUncleanStarts: withDefault(Limit(PositiveInt), 3),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   policyTimeoutMs: withDefault(Positive, 5_000),
   /** Milliseconds an approval waits for a person; then it is denied. Default: 86,400,000 (a day). */

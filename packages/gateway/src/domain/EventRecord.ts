@@ -2,7 +2,15 @@ import type { Delivery } from "./Delivery.ts"
 import type { GatewayEvent } from "./GatewayEvent.ts"
 import type { Action } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
+import type { Proposal } from "./Proposal.ts"
 import type { RunRecord } from "./Run.ts"
+
+/** What one person said to an approval. */
+export interface Vote {
+  readonly by: string
+  readonly answer: "approved" | "denied"
+  readonly at: Date
+}
 
 /** Something that waits, or waited, for a person. */
 export interface Approval {
@@ -15,7 +23,18 @@ export interface Approval {
   readonly reason: string
   readonly requestedAt: Date
   readonly expiresAt: Date
+  /** Who decided: with a quorum, everyone whose approval counted. */
   readonly decidedBy: string | undefined
+  /** What would run, as it was when this was asked: nothing else runs on this approval. */
+  readonly proposal: Proposal
+  /** Of the proposal; see `digestOf`. An answer that names another one is refused. */
+  readonly digest: string
+  /** How many different persons must approve. */
+  readonly approvers: number
+  /** What was said so far, oldest first. */
+  readonly votes: ReadonlyArray<Vote>
+  /** The run it was used for, once. */
+  readonly consumedBy: string | undefined
 }
 
 /**

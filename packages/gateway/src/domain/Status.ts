@@ -20,6 +20,21 @@ export interface GatewayStats {
   readonly actionsEscalated: number
 }
 
+/** Why, and since when, nothing is run and no job fires. */
+export interface Held {
+  readonly reason: string
+  readonly since: Date
+}
+
+/** How a part of the gateway stands that goes on for as long as the gateway does. */
+export interface ComponentStatus {
+  readonly name: string
+  /** `failed`: again and again. It is still begun again, at longer and longer intervals. */
+  readonly state: "running" | "restarting" | "failed"
+  readonly restarts: number
+  readonly lastError: string | undefined
+}
+
 export interface GatewayStatus {
   readonly isRunning: boolean
   /** Milliseconds since start. */
@@ -46,6 +61,9 @@ export interface GatewayStatus {
   readonly scheduler: { readonly running: boolean; readonly jobs: number; readonly nextWake: Date | undefined }
   /** Agents (`*`: all) that are not running. */
   readonly switches: Readonly<Record<string, SwitchMode>>
+  /** Set after too many starts that a crash ended, until `release`. */
+  readonly held: Held | undefined
+  readonly components: ReadonlyArray<ComponentStatus>
 }
 
 /** What a gateway did, told when it stops. */

@@ -7,20 +7,23 @@ import { makeIds } from "../domain/Ids.ts"
 import type { Action, Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import * as Alarm from "../internal/Alarm.ts"
+import { supervise } from "../internal/Supervisor.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
 import { typeOf } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
-import type { ApprovalRow, EventRow } from "../records/Tables.ts"
+import type { EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
+import { type Answer, make as makeAnswering } from "./Answering.ts"
+import { make as makeApprovals } from "./Approvals.ts"
 import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
-import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
+import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
 import { StateView } from "./StateView.ts"
@@ -44,8 +47,11 @@ export interface AdmissionShape {
    * `also` runs in the same step: what it writes commits with the event.
    */
   readonly submit: (input: RawInput, also?: (tx: Tx) => void) => Effect.Effect<Receipt, GatewayError>
-  /** Answers an approval. Fails when there is none of this id (`not-found`) or it has another answer (`conflict`). */
-  readonly answer: (approvalId: string, answer: "approved" | "denied", by: string) => Effect.Effect<void, GatewayError>
+  /**
+   * Answers an approval. Fails when there is none of this id (`not-found`), or with `conflict` when it has been decided
+   * otherwise or by others, or when what would run has changed; then the approval shows what would run now.
+   */
+  readonly answer: Answer
   /** How many events are held, by why. */
   readonly held: () => Holds["counts"]
   /** Judges what an earlier process accepted and did not decide, and from here on what is due. Once, at start. */
@@ -80,14 +86,11 @@ export const make = (config: GatewayConfig) =>
     const heartbeats = new HeartbeatHistory()
     const chains = new ChainCounts()
     const deciding = yield* FiberMap.make<string>()
-    const alarm = yield* Alarm.make((ids) => onDue(ids), STEP_SIZE)
+    const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
-    const { apply, escalate, hold, letGo, record, suppressed, toDispatch } = yield* makeVerdict(
-      config,
-      holds,
-      heartbeats,
-      alarm
-    )
+    const approvals = yield* makeApprovals(config)
+    const verdict = yield* makeVerdict(config, holds, approvals, heartbeats, alarm)
+    const { apply, escalate, hold, record, toDispatch } = verdict
     const clock = yield* Effect.clock
     let lastSeq = 0
     let closed = false
@@ -115,19 +118,42 @@ export const make = (config: GatewayConfig) =>
       const judged = engine.unsafeJudge(subject.event, state, answers)
       if ("_tag" in judged) return judged
       const { action } = judged.decision
-      const merged = state.merge !== null || subject.abandoned !== undefined
-      if ((action === "merge" && merged) || (action === "escalate" && state.approval !== null)) {
-        return { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
-      }
-      return judged
+      const settled =
+        // Merged, an approved event, or one that is tried again, would be run as something else than what was approved.
+        (action === "merge" && (state.merge !== null || state.approval !== null || subject.abandoned !== undefined)) ||
+        (action === "escalate" && state.approval !== null)
+      return settled
+        ? { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
+        : judged
+    }
+    const taskIfApproved = (subject: Case, now: number, otherwise: string): string => {
+      const state = stateFor(subject, now)
+      const approval = { id: subject.approval?.id ?? "", by: "" }
+      const judged = judge(subject, Object.assign(state, { approval }))
+      if ("_tag" in judged) judged.cancel()
+      else if (judged.decision.action === "execute") return judged.decision.taskDescription
+      return otherwise
+    }
+    /** An approval is good for what was approved: for anything else, a person is asked anew. */
+    const confirm = (subject: Case, judged: Judgement): Judgement => {
+      const { approval } = subject
+      if (judged.decision.action !== "execute" || approval === undefined) return judged
+      if (!approvals.hasChanged(approval, toDispatch(subject, judged.decision.taskDescription))) return judged
+      const reason = `what would run has changed since ${approval.decided_by} approved it`
+      return { ...judged, decision: { action: "escalate", reason } }
     }
 
     /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
     const decide = (tx: Tx, subject: Case, answers?: Answers): Action | Suspended => {
       const state = stateFor(subject, tx.now)
-      const judged = judge(subject, state, answers)
-      if (!("_tag" in judged)) {
-        apply(tx, subject, state, judged)
+      const asked = judge(subject, state, answers)
+      if (!("_tag" in asked)) {
+        const judged = confirm(subject, asked)
+        const task = (): string =>
+          asked.decision.action === "execute"
+            ? asked.decision.taskDescription
+            : taskIfApproved(subject, tx.now, describeTask(subject.event))
+        apply(tx, subject, state, judged, task)
         return judged.decision.action
       }
       const { agentId, event, held, row } = subject
@@ -138,8 +164,8 @@ export const make = (config: GatewayConfig) =>
         record(tx, subject, { state: "accepted" })
         hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
       }
-      tx.onCommit(() => awaitAnswer(subject.event.id, judged, answers))
-      return judged
+      tx.onCommit(() => awaitAnswer(subject.event.id, asked, answers))
+      return asked
     }
     const runDeciding = yield* FiberMap.runtime(deciding)<never>()
     /** Waits for a policy's answer, and judges again with it. */
@@ -158,33 +184,11 @@ export const make = (config: GatewayConfig) =>
         for (const id of ids) {
           const held = holds.get(id)
           if (held === undefined) continue
-          if (held.kind === "approval") closeApproval(tx, held, "expired", "the clock")
+          if (held.kind === "approval") expire(tx, held)
           else decide(tx, { ...held, row: undefined, held }, answers)
         }
       })
-    const closeApproval = (tx: Tx, held: Hold, outcome: "approved" | "denied" | "expired", by: string): void => {
-      if (held.approval === undefined) return
-      const { agentId, event } = held
-      const approval: ApprovalRow = { ...held.approval, state: outcome, decided_at: tx.now, decided_by: by }
-      tx.write({
-        op: "update",
-        table: "approvals",
-        key: { id: approval.id },
-        set: { state: outcome, decided_at: tx.now, decided_by: by }
-      })
-      audit.append(tx, { kind: "approval.decided", eventId: event.id, data: { approvalId: approval.id, outcome, by } })
-      const base = { at: tx.now, eventId: event.id, agentId }
-      tx.publish({ _tag: "ApprovalDecided", ...base, approvalId: approval.id, outcome, by })
-      const subject: Case = { ...held, approval, row: undefined, held: undefined }
-      if (outcome === "approved") {
-        decide(tx, subject)
-        return
-      }
-      letGo(event.id)
-      const reason = outcome === "expired" ? "nobody answered in time" : `denied by ${by}`
-      record(tx, subject, { state: "denied", reason, due_at: null })
-      suppressed(tx, subject, held.approval.policy, reason)
-    }
+    const { answer, expire } = yield* makeAnswering({ holds, approvals, verdict, decide, taskIfApproved })
 
     // Not before the runs of an earlier process are taken up: one that is recorded now would be taken for one of them.
     const onDue = (ids: ReadonlyArray<string>) =>
@@ -280,7 +284,7 @@ export const make = (config: GatewayConfig) =>
         return new GatewayError({ reason: "draining", message: "the gateway is closing; try again once it is back" })
       }
       const mode = killSwitch.mode(agentId)
-      if (mode === "stopped" || mode === "terminated") {
+      if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
         return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
       }
       return holds.counts.undecided < config.limits.maxInbox
@@ -331,7 +335,7 @@ export const make = (config: GatewayConfig) =>
     })
     yield* engine.onChange(becomeStale)
     yield* dispatcher.onAbandoned(escalate)
-    yield* Effect.async<void>((resume) => {
+    const rechecks = Effect.async<void>((resume) => {
       if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)
       return Effect.sync(() => {
@@ -341,12 +345,12 @@ export const make = (config: GatewayConfig) =>
       Effect.zipRight(
         Effect.suspend(() => {
           stale = false
-          return recheck
+          return Effect.onError(recheck, () => Effect.sync(becomeStale))
         })
       ),
-      Effect.forever,
-      Effect.forkScoped
+      Effect.forever
     )
+    yield* supervise("recheck", rechecks)
     const recordChain = journal.step((tx) => {
       const policies = engine.policies.map(({ _tag, priority }) => ({ policy: _tag, priority }))
       audit.append(tx, { kind: "policy.changed", data: { policies } })
@@ -355,25 +359,7 @@ export const make = (config: GatewayConfig) =>
 
     return Admission.of({
       submit,
-      answer: (approvalId, answer, by) =>
-        Effect.gen(function* () {
-          const settled = yield* journal.step((tx) => {
-            const held = holds.byApproval(approvalId)
-            if (held !== undefined) closeApproval(tx, held, answer, by)
-            return held !== undefined
-          })
-          if (settled) return
-          const [row] = yield* store
-            .find("approvals", { where: { id: approvalId } })
-            .pipe(Effect.mapError((cause) => new GatewayError({ reason: "storage", message: cause.message, cause })))
-          if (row === undefined) {
-            return yield* new GatewayError({ reason: "not-found", message: `there is no approval "${approvalId}"` })
-          }
-          if (row.state === answer) return
-          const when = new Date(row.decided_at ?? row.expires_at).toISOString()
-          const message = `approval "${approvalId}" was ${row.state} by ${row.decided_by ?? "nobody"} at ${when}`
-          return yield* new GatewayError({ reason: "conflict", message })
-        }),
+      answer,
       held: () => holds.counts,
       resume: Effect.suspend(() => {
         const ids: Array<string> = []

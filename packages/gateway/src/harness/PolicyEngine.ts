@@ -17,6 +17,8 @@ export interface Suspended {
   readonly policy: string
   /** Never fails; a policy that takes longer than its timeout answers with that failure. */
   readonly answer: Effect.Effect<Answer>
+  /** Has the policy stop thinking, where nobody is going to wait for its answer. */
+  readonly cancel: () => void
 }
 
 export interface PolicyEngineShape {
@@ -142,7 +144,8 @@ export const make = (options: PolicyEngineOptions = {}) =>
         }),
         Effect.ensuring(fiber.interruptAsFork(fiber.id()))
       )
-      return { _tag: "Suspended", policy: policy._tag, answer }
+      const cancel = () => fiber.unsafeInterruptAsFork(fiber.id())
+      return { _tag: "Suspended", policy: policy._tag, answer, cancel }
     }
 
     const unsafeJudge: PolicyEngineShape["unsafeJudge"] = (event, state, answers = NOBODY) => {

@@ -12,6 +12,7 @@ import type { Tx } from "../records/Journal.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import type { Abandoned, Dispatch } from "../runs/RunSteps.ts"
+import type { Approvals } from "./Approvals.ts"
 import { describeMerged, summaryLine } from "./Describe.ts"
 import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
@@ -28,6 +29,7 @@ export interface Case
 export const make = (
   config: GatewayConfig,
   holds: Holds,
+  approvals: Approvals,
   heartbeats: HeartbeatHistory,
   alarm: Pick<Alarm, "set" | "clear">
 ) =>
@@ -46,8 +48,8 @@ export const make = (
           )
         : task)
     const toDispatch = (subject: Case, task: string): Dispatch => {
-      const { agentId, event, payloadText } = subject
-      return { agentId, event, payloadText, taskDescription: taskOf(subject, task) }
+      const { agentId, approval, event, payloadText } = subject
+      return { agentId, event, payloadText, taskDescription: taskOf(subject, task), approved: approval?.digest }
     }
 
     const record = (tx: Tx, { event, row }: Case, set: Partial<EventRow>): void => {
@@ -64,8 +66,17 @@ export const make = (
       alarm.clear(id)
     }
 
-    /** Makes a judgement so: the event's next state, the audit record, and what follows, in one step. */
-    const apply = (tx: Tx, subject: Case, state: PolicyState, { decision, passed, policy }: Judgement): void => {
+    /**
+     * Makes a judgement so: the event's next state, the audit record, and what follows, in one step. `task` is what a person
+     * is asked to approve, where the decision is to ask one.
+     */
+    const apply = (
+      tx: Tx,
+      subject: Case,
+      state: PolicyState,
+      { decision, passed, policy }: Judgement,
+      task: () => string
+    ): void => {
       const { agentId, event, held } = subject
       const { now } = tx
       const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
@@ -124,6 +135,7 @@ export const make = (
           letGo(event.id)
           const runId = nextId("run", now)
           record(tx, subject, { ...decided, state: "executed", run_id: runId })
+          if (subject.approval !== undefined) approvals.consume(tx, subject.approval, runId)
           dispatcher.dispatch(tx, runId, toDispatch(subject, decision.taskDescription))
           break
         }
@@ -157,37 +169,20 @@ export const make = (
           break
         }
         case "escalate":
-          ask(tx, subject, policy, decision.reason, decided)
+          ask(tx, subject, { policy, reason: decision.reason }, toDispatch(subject, task()), decided)
       }
     }
     /** Has the event wait for a person. */
-    const ask = (tx: Tx, subject: Case, policy: string, reason: string, set: Partial<EventRow>): ApprovalRow => {
-      const { abandoned, agentId, event } = subject
-      const approval: ApprovalRow = {
-        id: nextId("apr", tx.now),
-        event_id: event.id,
-        run_id: abandoned?.runId ?? null,
-        state: "pending",
-        policy,
-        reason,
-        requested_at: tx.now,
-        expires_at: tx.now + config.limits.approvalTtlMs,
-        decided_at: null,
-        decided_by: null
-      }
-      tx.write({ op: "insert", table: "approvals", row: approval })
+    const ask = (
+      tx: Tx,
+      subject: Case,
+      why: Pick<ApprovalRow, "policy" | "reason">,
+      dispatch: Dispatch,
+      set: Partial<EventRow>
+    ): ApprovalRow => {
+      const approval = approvals.request(tx, subject, why, dispatch)
       record(tx, subject, { ...set, state: "awaiting-approval" })
       hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
-      tx.publish({
-        _tag: "ApprovalRequested",
-        at: tx.now,
-        eventId: event.id,
-        agentId,
-        approvalId: approval.id,
-        runId: abandoned?.runId,
-        reason,
-        expiresAt: approval.expires_at
-      })
       return approval
     }
     /** A run was abandoned: a person says whether its event has another. */
@@ -195,10 +190,20 @@ export const make = (
       tx: Tx,
       { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned
     ): void => {
-      const abandoned = { runId, task }
-      const asked = { event, agentId, payloadText, members: [], mergeKey: undefined, approval: undefined, abandoned }
-      const { id } = ask(tx, { ...asked, row: undefined, held: undefined }, "onCrash", reason, {})
-      audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, reason } })
+      const subject: Case = {
+        event,
+        agentId,
+        payloadText,
+        members: [],
+        mergeKey: undefined,
+        // Whatever was approved before was used for the run that was abandoned.
+        approval: undefined,
+        abandoned: { runId, task },
+        row: undefined,
+        held: undefined
+      }
+      const { digest, id } = ask(tx, subject, { policy: "onCrash", reason }, toDispatch(subject, task), {})
+      audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, digest, reason } })
     }
     const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {
       const base = { at: tx.now, eventId: event.id, agentId }
@@ -210,3 +215,5 @@ export const make = (
 
     return { apply, escalate, hold, letGo, record, suppressed, toDispatch }
   })
+
+export type Verdict = Effect.Effect.Success<ReturnType<typeof make>>

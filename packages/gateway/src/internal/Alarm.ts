@@ -1,5 +1,6 @@
 import { Clock, Context, Effect, type Scope } from "effect"
 import { DueHeap } from "./DueHeap.ts"
+import { supervise } from "./Supervisor.ts"
 
 /**
  * Milliseconds no sleep is longer than, so that a host that slept or a clock that jumped is noticed. Default: 60,000. A
@@ -20,9 +21,11 @@ export interface Alarm {
 
 /**
  * One sleeping fiber for any number of instants; every change costs O(log n). `onDue` is given the keys that are due, at
- * most `maxDue` at a time, in order; they are no longer set.
+ * most `maxDue` at a time, in order; they are no longer set. When it fails, those of them that it has not set itself are due
+ * again. Supervised as `name`.
  */
 export const make = (
+  name: string,
   onDue: (keys: ReadonlyArray<string>) => Effect.Effect<void>,
   maxDue = 500
 ): Effect.Effect<Alarm, never, Scope.Scope> =>
@@ -46,26 +49,32 @@ export const make = (
         wake = undefined
       })
     })
-    const takeDue = (now: number): ReadonlyArray<string> => {
-      const due: Array<string> = []
+    const takeDue = (now: number): ReadonlyArray<{ readonly key: string; readonly at: number }> => {
+      const due: Array<{ readonly key: string; readonly at: number }> = []
       for (
         let first = heap.first();
         first !== undefined && first.at <= now && due.length < maxDue;
         first = heap.first()
       ) {
-        due.push(first.key)
+        due.push({ ...first })
         heap.delete(first.key)
       }
       return due
     }
-    yield* Effect.gen(function* () {
+    const goOff = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       stale = false
       const due = takeDue(now)
-      if (due.length > 0) return yield* onDue(due)
+      if (due.length > 0) {
+        const putBack = Effect.sync(() => {
+          for (const { at, key } of due) if (!heap.has(key)) heap.set(key, at)
+        })
+        return yield* Effect.onError(onDue(due.map(({ key }) => key)), () => putBack)
+      }
       const delay = Math.min(Math.max((heap.first()?.at ?? Number.POSITIVE_INFINITY) - now, 0), longestSleep)
       yield* Effect.raceFirst(Effect.sleep(delay), changed)
-    }).pipe(Effect.forever, Effect.forkScoped)
+    })
+    yield* supervise(name, Effect.forever(goOff))
 
     return {
       set,

@@ -14,6 +14,9 @@ export class DueHeap {
   get size(): number {
     return this.heap.length
   }
+  has(key: string): boolean {
+    return this.places.has(key)
+  }
   first(): { readonly key: string; readonly at: number } | undefined {
     return this.heap[0]
   }

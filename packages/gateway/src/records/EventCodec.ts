@@ -1,9 +1,10 @@
 import type { Delivery, ReplyRoute } from "../domain/Delivery.ts"
 import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import type { Proposal } from "../domain/Proposal.ts"
 import type { RunRecord } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
-import type { ApprovalRow, DeliveryRow, EventRow, RunRow } from "./Tables.ts"
+import type { ApprovalRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
 /** The event a row holds. */
 export const toEvent = (row: EventRow): GatewayEvent => ({
@@ -42,8 +43,11 @@ export const toRun = (row: RunRow): RunRecord => ({
   error: row.error ?? undefined
 })
 
-/** The approval a row holds. */
-export const toApproval = (row: ApprovalRow): Approval => ({
+/** What would run, as an approval's row holds it. */
+export const toProposal = ({ proposal }: Pick<ApprovalRow, "proposal">): Proposal => JSON.parse(proposal) as Proposal
+
+/** The approval a row holds, with those of `votes` that are its own. */
+export const toApproval = (row: ApprovalRow, votes: ReadonlyArray<VoteRow>): Approval => ({
   id: row.id,
   eventId: row.event_id,
   runId: row.run_id ?? undefined,
@@ -52,7 +56,15 @@ export const toApproval = (row: ApprovalRow): Approval => ({
   reason: row.reason,
   requestedAt: new Date(row.requested_at),
   expiresAt: new Date(row.expires_at),
-  decidedBy: row.decided_by ?? undefined
+  decidedBy: row.decided_by ?? undefined,
+  proposal: toProposal(row),
+  digest: row.digest,
+  approvers: row.approvers,
+  votes: votes
+    .filter(({ approval_id }) => approval_id === row.id)
+    .sort((a, b) => a.at - b.at)
+    .map(({ answer, at, voter }) => ({ by: voter, answer, at: new Date(at) })),
+  consumedBy: row.consumed_by ?? undefined
 })
 
 /** Of an event's approvals, the one that is asked about, or was last. */
@@ -89,6 +101,7 @@ export const toEventRecord = (
   row: EventRow,
   run: RunRow | undefined,
   approval: ApprovalRow | undefined,
+  votes: ReadonlyArray<VoteRow>,
   delivery: DeliveryRow | undefined
 ): EventRecord => ({
   event: toEvent(row),
@@ -98,7 +111,7 @@ export const toEventRecord = (
   reason: row.reason ?? undefined,
   evidence: row.evidence === null ? undefined : Evidence.decode(row.evidence),
   mergedInto: row.merged_into ?? undefined,
-  approval: approval === undefined ? undefined : toApproval(approval),
+  approval: approval === undefined ? undefined : toApproval(approval, votes),
   run: run === undefined ? undefined : toRun(run),
   delivery: delivery === undefined ? undefined : toDelivery(delivery)
 })

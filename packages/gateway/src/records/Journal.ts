@@ -2,6 +2,7 @@ import { Cause, Context, Effect, Exit, Layer, Schedule, type Scope } from "effec
 import type { BusEvent } from "../domain/BusEvent.ts"
 import { GatewayError } from "../domain/Errors.ts"
 import { nextTurn } from "../internal/NextTurn.ts"
+import { supervise } from "../internal/Supervisor.ts"
 import { EventBus } from "./EventBus.ts"
 import { Store, type StoreError, type Write } from "./Store.ts"
 
@@ -222,7 +223,7 @@ export const make = (options: JournalOptions = {}) =>
         for (const { resume } of batch) resume(Exit.fail(error))
       })
 
-    yield* Effect.gen(function* () {
+    const nextBatch = Effect.gen(function* () {
       yield* work
       // What the event loop already has at hand joins the batch; when it has nothing, the batch is written at once.
       yield* nextTurn
@@ -235,7 +236,8 @@ export const make = (options: JournalOptions = {}) =>
         }),
         Effect.uninterruptible
       )
-    }).pipe(Effect.forever, Effect.forkScoped)
+    })
+    yield* supervise("journal", Effect.forever(nextBatch))
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true

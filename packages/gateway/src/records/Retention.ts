@@ -104,12 +104,14 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
           ])
           const gone = closed.filter(({ id, merged_into }) => !needed.has(id) && !needed.has(merged_into ?? ""))
           const goneIds = new Set(gone.map(({ id }) => id))
+          const approvals = yield* store.find("approvals", { where: { event_id: { in: [...goneIds] } } })
           if (gone.length > 0) {
             yield* journal.step((tx) => {
               for (const { event_id, id } of runs) {
                 if (goneIds.has(event_id)) tx.write({ op: "delete", table: "runs", where: { id } })
               }
               tx.write({ op: "delete", table: "deliveries", where: { event_id: { in: [...goneIds] } } })
+              tx.write({ op: "delete", table: "votes", where: { approval_id: { in: approvals.map(({ id }) => id) } } })
               tx.write({ op: "delete", table: "approvals", where: { event_id: { in: [...goneIds] } } })
               tx.write({ op: "delete", table: "events", where: { id: { in: [...goneIds] } } })
             })

@@ -1,4 +1,5 @@
 import { Effect, Layer, Schedule } from "effect"
+import { supervise } from "../internal/Supervisor.ts"
 import { AuditLog } from "./AuditLog.ts"
 import { Journal } from "./Journal.ts"
 
@@ -24,12 +25,12 @@ export const layer: Layer.Layer<never, never, Journal | AuditLog> = Layer.scoped
             })
           )
     })
-    yield* journal.withdrawn.pipe(
+    const watch = journal.withdrawn.pipe(
       Effect.zipRight(Effect.sleep(RETRY_EVERY)),
       Effect.zipRight(Effect.retry(record, Schedule.spaced(RETRY_EVERY))),
       Effect.catchAll((error) => Effect.logError("that the storage works again could not be recorded", error)),
-      Effect.forever,
-      Effect.forkScoped
+      Effect.forever
     )
+    yield* supervise("storage watch", watch)
   })
 )

@@ -82,6 +82,23 @@ export interface ApprovalRow {
   readonly expires_at: number
   readonly decided_at: number | null
   readonly decided_by: string | null
+  /** JSON: what would run. */
+  readonly proposal: string
+  /** SHA-256 of the proposal. */
+  readonly digest: string
+  /** How many different persons must approve. */
+  readonly approvers: number
+  /** The run it was used for. */
+  readonly consumed_by: string | null
+}
+
+export interface VoteRow {
+  readonly approval_id: string
+  readonly voter: string
+  readonly answer: "approved" | "denied"
+  /** What the voter was shown. */
+  readonly digest: string
+  readonly at: number
 }
 
 export interface AuditRow {
@@ -162,16 +179,24 @@ export interface SwitchRow {
   readonly changed_by: string
 }
 
+/** A start of the gateway that has not ended in order, so far. */
+export interface StartRow {
+  readonly id: string
+  readonly started_at: number
+}
+
 export interface Rows {
   readonly events: EventRow
   readonly runs: RunRow
   readonly approvals: ApprovalRow
+  readonly votes: VoteRow
   readonly audit: AuditRow
   readonly sessions: SessionRow
   readonly turns: TurnRow
   readonly jobs: JobRow
   readonly switches: SwitchRow
   readonly deliveries: DeliveryRow
+  readonly starts: StartRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -181,12 +206,14 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   events: ["id"],
   runs: ["id"],
   approvals: ["id"],
+  votes: ["approval_id", "voter"],
   audit: ["chain", "seq"],
   sessions: ["key"],
   turns: ["seq"],
   jobs: ["id"],
   switches: ["scope"],
-  deliveries: ["id"]
+  deliveries: ["id"],
+  starts: ["id"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

@@ -1,10 +1,12 @@
 import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import * as Attempts from "./Attempt.ts"
+import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
 import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
@@ -15,6 +17,8 @@ export interface DispatcherShape {
   readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
   /** The most tokens a run for this could use. */
   readonly estimate: (dispatch: Dispatch) => number
+  /** What a run for this would be, as a person is asked to approve it. */
+  readonly propose: (dispatch: Dispatch) => Proposal
   /** Runs the agents have now. */
   readonly running: () => number
   /** Runs that wait for their turn. */
@@ -43,8 +47,9 @@ export const make = (config: GatewayConfig) =>
     const store = yield* Store
     const tasks = yield* makeTasks(config)
     const killSwitch = yield* KillSwitch
+    const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
-    const { abandon, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
+    const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
 
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
@@ -53,9 +58,13 @@ export const make = (config: GatewayConfig) =>
     })
     const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
+    /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
+    const heldBack = new Set<string>()
     const idle: Array<() => void> = []
     const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
     const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
+      const { agentId, event, runId } = abandoned
+      reply(tx, event, agentId, runId, undefined)
       for (const listener of abandonedListeners) listener(tx, abandoned)
     }
     let draining = false
@@ -141,11 +150,13 @@ export const make = (config: GatewayConfig) =>
       const delay = failure.value.retryAfterMillis ?? Math.min(RETRY_BASE * 2 ** (item.attempt - 1), RETRY_MOST)
       return delay > runTimeoutMs ? undefined : delay
     }
+    /** Sees a run to its end, or to where the kill switch holds back its next attempt. */
     const work = (item: RunItem): Effect.Effect<void> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           while (true) {
             const attempt = yield* untilWritten(start(item))
+            if (attempt === undefined) return void heldBack.add(item.runId)
             const progress: Progress = { at: undefined }
             const outcome = yield* Attempts.run(tasks.run(item, progress), {
               restore,
@@ -171,7 +182,7 @@ export const make = (config: GatewayConfig) =>
 
     /** Starts what may start. */
     const pump = (): void => {
-      while (!draining) {
+      while (!draining && crashLoop.held() === undefined) {
         const item = lanes.next()
         if (item === undefined) return
         active.set(item.runId, item)
@@ -187,7 +198,8 @@ export const make = (config: GatewayConfig) =>
     const release = (item: RunItem): void => {
       active.delete(item.runId)
       terminated.delete(item.runId)
-      lanes.release(item)
+      if (heldBack.delete(item.runId)) lanes.giveBack(item)
+      else lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
@@ -206,6 +218,8 @@ export const make = (config: GatewayConfig) =>
       pump()
     })
 
+    yield* crashLoop.onRelease(pump)
+
     const resume = Effect.gen(function* () {
       const open = yield* store.find("runs", {
         where: { state: { in: ["pending", "running"] } },
@@ -216,6 +230,8 @@ export const make = (config: GatewayConfig) =>
         const page = open.slice(from, from + PAGE)
         const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
         const events = new Map(rows.map((row) => [row.id, row]))
+        const approvals = yield* store.find("approvals", { where: { event_id: { in: [...events.keys()] } } })
+        const approvedFor = new Map(approvals.map(({ consumed_by, digest }) => [consumed_by, digest]))
         for (const run of page) {
           const row = events.get(run.event_id)
           if (row === undefined) {
@@ -223,7 +239,8 @@ export const make = (config: GatewayConfig) =>
             continue
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
-          const dispatch = { agentId, taskDescription, event: toEvent(row), payloadText: row.payload }
+          const approved = approvedFor.get(runId)
+          const dispatch = { agentId, taskDescription, approved, event: toEvent(row), payloadText: row.payload }
           const cutOff = run.state === "running"
           if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
             const error =
@@ -243,6 +260,7 @@ export const make = (config: GatewayConfig) =>
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
       estimate: tasks.estimate,
+      propose: tasks.propose,
       running: () => active.size,
       waiting: () => lanes.waiting,
       onAbandoned: (listener) =>

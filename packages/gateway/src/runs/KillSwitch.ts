@@ -27,11 +27,20 @@ export const make = Effect.gen(function* () {
   const audit = yield* AuditLog
   const modes = new Map<string, SwitchMode>()
   const listeners = new Set<() => void>()
+  const put = (scope: string, mode: SwitchMode): void => {
+    if (mode === "running") modes.delete(scope)
+    else modes.set(scope, mode)
+  }
+  const tell = (): void => {
+    for (const listener of listeners) listener()
+  }
 
   yield* journal.register(
     Effect.map(store.find("switches", {}), (rows) => {
       modes.clear()
-      for (const row of rows) if (row.mode !== "running") modes.set(row.scope, row.mode)
+      for (const row of rows) put(row.scope, row.mode)
+      // After a withdrawn change: who acted on it looks again.
+      tell()
     })
   )
   const modeOf = (scope: string): SwitchMode => modes.get(scope) ?? "running"
@@ -42,11 +51,9 @@ export const make = Effect.gen(function* () {
         tx.write({ op: "put", table: "switches", row: { scope, mode, changed_at: tx.now, changed_by: by } })
         audit.append(tx, { kind: "switch.changed", data: { scope, mode, by } })
         tx.publish({ _tag: "SwitchChanged", at: tx.now, scope, mode, by })
-        tx.onCommit(() => {
-          if (mode === "running") modes.delete(scope)
-          else modes.set(scope, mode)
-          for (const listener of listeners) listener()
-        })
+        // Seen by the steps after this one, also those of the same commit: none of them begins a run.
+        put(scope, mode)
+        tx.onCommit(tell)
       }),
     mode: (agentId) => {
       const own = modeOf(agentId)

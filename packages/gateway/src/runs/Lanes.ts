@@ -93,6 +93,12 @@ export class Lanes<Item extends Waiting> {
     if (lane.waiting.length === 0) this.lanes.delete(item.lane)
     else this.makeReady(item.lane, lane)
   }
+  /** What `next` gave has not begun: it is the next of its lane again. */
+  giveBack(item: Item): void {
+    this.lanes.get(item.lane)?.waiting.unshift(item)
+    this.waiting += 1
+    this.release(item)
+  }
   /** What may start has changed: every agent with something to start takes a turn again. */
   reconsider(): void {
     for (const [agentId, agent] of this.agents) this.takeTurn(agentId, agent)

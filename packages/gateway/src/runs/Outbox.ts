@@ -5,6 +5,7 @@ import { ChannelSendError, GatewayError } from "../domain/Errors.ts"
 import { ALL_AGENTS } from "../domain/Switch.ts"
 import * as Alarm from "../internal/Alarm.ts"
 import * as KeyedLock from "../internal/KeyedLock.ts"
+import { supervise } from "../internal/Supervisor.ts"
 import { toDelivery } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
@@ -212,7 +213,7 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
       sweepAsked = true
       wakeSweep()
     }
-    const alarm = yield* Alarm.make((keys) =>
+    const alarm = yield* Alarm.make("outbox", (keys) =>
       Effect.sync(() => {
         for (const key of keys) {
           if (key !== SWEEP) lanes.resume(key)
@@ -252,7 +253,15 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
         return Effect.zipRight(Effect.logWarning("what waits to be sent could not be read", error), Effect.sleep(RETRY))
       })
     )
-    yield* until(() => sweepAsked && phase === "open").pipe(Effect.zipRight(sweep), Effect.forever, Effect.forkScoped)
+    yield* supervise(
+      "outbox sweep",
+      Effect.forever(
+        Effect.zipRight(
+          until(() => sweepAsked && phase === "open"),
+          sweep
+        )
+      )
+    )
     const wake = (row: DeliveryRow): void => {
       if (phase !== "open") return
       if (!lanes.wake(row)) sweepSoon()

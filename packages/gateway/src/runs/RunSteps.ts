@@ -9,6 +9,7 @@ import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
 import type { RunExit } from "./Attempt.ts"
+import { KillSwitch } from "./KillSwitch.ts"
 import type { Waiting } from "./Lanes.ts"
 import { Outbox } from "./Outbox.ts"
 
@@ -19,6 +20,8 @@ export interface Dispatch {
   readonly taskDescription: string
   /** The event's payload as JSON. */
   readonly payloadText: string
+  /** Digest of the proposal a person approved: the run is called off when it would be another. */
+  readonly approved?: string | undefined
 }
 
 /** A run that waits for its turn, or is under way. */
@@ -74,6 +77,7 @@ export const make = (config: GatewayConfig) =>
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
     const outbox = yield* Outbox
+    const killSwitch = yield* KillSwitch
     const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
     /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
     const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
@@ -93,9 +97,11 @@ export const make = (config: GatewayConfig) =>
       else if (text.trim() !== "") outbox.prepare(tx, { event, agentId, runId, outcome: "completed", text })
     }
 
+    /** When the attempt began; `undefined`, and nothing is recorded, when the kill switch holds it back by now. */
     const start = (item: RunItem) =>
       journal.step((tx) => {
         const { agentId, event, runId, taskDescription } = item
+        if (killSwitch.mode(agentId) !== "running") return undefined
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
         const attempt = item.attempt + 1
         tx.write({
@@ -273,5 +279,5 @@ export const make = (config: GatewayConfig) =>
         })
         also(tx)
       })
-    return { abandon, end, extend, fenced, record, retry, start }
+    return { abandon, end, extend, fenced, record, reply, retry, start }
   })

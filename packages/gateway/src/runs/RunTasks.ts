@@ -1,6 +1,7 @@
 import { Clock, Effect } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError } from "../domain/Errors.ts"
+import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
@@ -16,7 +17,7 @@ export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
-    const { historyCharacters, historyTurns, payloadCharacters } = config.limits
+    const { historyCharacters, historyTurns, maxAttempts, payloadCharacters, runTimeoutMs } = config.limits
     const agents = new Map<string, Agent>(
       Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
         id,
@@ -37,6 +38,23 @@ export const make = (config: GatewayConfig) =>
     })
     const estimate = (dispatch: Dispatch): number =>
       runner.estimate(taskOf(dispatch, "", 1), sessionOf(config, dispatch) === undefined ? 0 : historyCharacters)
+    const propose = (dispatch: Dispatch): Proposal => {
+      const shown = sessionOf(config, dispatch) === undefined ? 0 : 1
+      return proposalOf(taskOf(dispatch, "", 1), {
+        runTimeoutMs,
+        maxAttempts,
+        historyTurns: shown * historyTurns,
+        historyCharacters: shown * historyCharacters
+      })
+    }
+    /** The last look before the agent is called: a restart may have brought other instructions, or other limits. */
+    const checkApproved = (item: RunItem): Effect.Effect<void, AgentRunError> =>
+      item.approved === undefined || item.approved === digestOf(propose(item))
+        ? Effect.void
+        : new AgentRunError({
+            message: `this is no longer what was approved (digest ${item.approved}), so it was not run; submit it again to have it approved as it is now`,
+            retryable: false
+          })
     const historyOf = (item: RunItem) => {
       const key = sessionOf(config, item)
       if (key === undefined) return Effect.succeed([])
@@ -48,7 +66,7 @@ export const make = (config: GatewayConfig) =>
       const onProgress = Effect.map(Clock.currentTimeMillis, (now) => {
         progress.at = now
       })
-      return historyOf(item).pipe(
+      return Effect.zipRight(checkApproved(item), historyOf(item)).pipe(
         Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history, onProgress })),
         Effect.filterOrFail(
           isResult,
@@ -62,5 +80,5 @@ export const make = (config: GatewayConfig) =>
         )
       )
     }
-    return { estimate, run }
+    return { estimate, propose, run }
   })

@@ -213,7 +213,9 @@ export const make = (config: GatewayConfig) =>
           })
         )
       )
-    const alarm = yield* Alarm.make((ids) => Effect.forEach(ids, fire, { concurrency: "unbounded", discard: true }))
+    const alarm = yield* Alarm.make("scheduler", (ids) =>
+      Effect.forEach(ids, fire, { concurrency: "unbounded", discard: true })
+    )
 
     const synchronise = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis

@@ -70,7 +70,19 @@ const statements: ReadonlyArray<string> = [
     requested_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
     decided_at BIGINT,
-    decided_by TEXT
+    decided_by TEXT,
+    proposal TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    approvers INTEGER NOT NULL,
+    consumed_by TEXT
+  )`,
+  `CREATE TABLE votes (
+    approval_id TEXT NOT NULL,
+    voter TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (approval_id, voter)
   )`,
   `CREATE INDEX approvals_event ON approvals (event_id)`,
   `CREATE INDEX approvals_pending ON approvals (requested_at) WHERE state = 'pending'`,
@@ -146,7 +158,11 @@ const statements: ReadonlyArray<string> = [
   )`,
   `CREATE INDEX deliveries_state ON deliveries (state, seq)`,
   `CREATE INDEX deliveries_target ON deliveries (channel, target, state, seq)`,
-  `CREATE INDEX deliveries_event ON deliveries (event_id)`
+  `CREATE INDEX deliveries_event ON deliveries (event_id)`,
+  `CREATE TABLE starts (
+    id TEXT NOT NULL PRIMARY KEY,
+    started_at BIGINT NOT NULL
+  )`
 ]
 
 export default Effect.gen(function* () {
