@@ -44,7 +44,7 @@ export const make = (config: GatewayConfig) =>
     const tasks = yield* makeTasks(config)
     const killSwitch = yield* KillSwitch
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
-    const { abandon, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
+    const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
 
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
@@ -56,6 +56,8 @@ export const make = (config: GatewayConfig) =>
     const idle: Array<() => void> = []
     const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
     const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
+      const { agentId, event, runId } = abandoned
+      reply(tx, event, agentId, runId, undefined)
       for (const listener of abandonedListeners) listener(tx, abandoned)
     }
     let draining = false

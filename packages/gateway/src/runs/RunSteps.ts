@@ -273,5 +273,5 @@ export const make = (config: GatewayConfig) =>
         })
         also(tx)
       })
-    return { abandon, end, extend, fenced, record, retry, start }
+    return { abandon, end, extend, fenced, record, reply, retry, start }
   })
