@@ -58,6 +58,8 @@ export const make = (config: GatewayConfig) =>
     const idle: Array<() => void> = []
     let waiting = 0
     let draining = false
+    /** Until what an earlier process left is taken up: the runs that are not of it, since events become due meanwhile. */
+    let dispatched: Set<string> | undefined = new Set()
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
@@ -186,15 +188,26 @@ export const make = (config: GatewayConfig) =>
     })
 
     const resume = Effect.gen(function* () {
-      const open = yield* store.find("runs", {
-        where: { state: { in: ["pending", "running"] } },
-        orderBy: ["created_at", "asc"]
-      })
-      for (let from = 0; from < open.length; from += PAGE) {
-        const page = open.slice(from, from + PAGE)
+      // Pages overlap by one instant, since several runs may share it.
+      let from = 0
+      let seen: ReadonlySet<string> = new Set()
+      while (true) {
+        const open = yield* store.find("runs", {
+          where: { state: { in: ["pending", "running"] }, created_at: { gte: from } },
+          orderBy: ["created_at", "asc"],
+          limit: PAGE + seen.size
+        })
+        const page = open.filter(({ id }) => !seen.has(id))
+        if (page.length === 0) {
+          dispatched = undefined
+          return
+        }
+        from = page.at(-1)?.created_at ?? from
+        seen = new Set(open.filter(({ created_at }) => created_at === from).map(({ id }) => id))
         const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
         const events = new Map(rows.map((row) => [row.id, row]))
         for (const run of page) {
+          if (dispatched?.has(run.id)) continue
           const row = events.get(run.event_id)
           if (row === undefined || (run.state === "running" && run.attempt >= maxAttempts)) {
             yield* abandon(run)
@@ -209,6 +222,7 @@ export const make = (config: GatewayConfig) =>
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
         record(tx, runId, dispatch, estimate(dispatch))
+        dispatched?.add(runId)
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
       estimate,
