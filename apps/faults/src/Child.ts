@@ -29,7 +29,7 @@ export interface Child {
   readonly end: (within: number) => Promise<Ended>
 }
 
-const READY_WITHIN = 20_000
+const READY_WITHIN = 30_000
 const LOG_KEPT = 20_000
 
 /** Compiled code starts in half the time; from sources, as the tests run, it takes what Node needs to read them. */

@@ -6,16 +6,26 @@ import * as Disk from "../src/Disk.ts"
 import { type Plan, plan, run, say } from "../src/Round.ts"
 import * as Rows from "../src/Rows.ts"
 
-/** Two lives and no faults but a kill: enough of everything to have something to tamper with. */
-const calm: Plan = {
+/** Two lives of so many milliseconds, and no faults but a kill. */
+const calm = (after: number): Plan => ({
   seed: 1,
   lives: [
-    { faults: [], end: { after: 700, signal: "SIGKILL" }, early: false },
-    { faults: [], end: { after: 700, signal: "SIGTERM" }, early: false }
+    { faults: [], end: { after, signal: "SIGKILL" }, early: false },
+    { faults: [], end: { after, signal: "SIGTERM" }, early: false }
   ],
   shift: 0,
   dailyTokenBudget: "unlimited"
-}
+})
+
+/** Whether there is enough of everything to have something to tamper with. */
+const isRich = ({ rows, witness }: Books): boolean =>
+  witness.promises > 20 &&
+  witness.repeated.length > 0 &&
+  witness.verdicts.length > 0 &&
+  witness.heard.length > 0 &&
+  rows.approvals.some(({ state }) => state === "approved") &&
+  rows.turns.length > 2 &&
+  rows.events.some(({ state }) => state === "merged")
 
 const disk = Disk.make()
 afterAll(disk.remove)
@@ -24,11 +34,15 @@ let file = ""
 let honest: Books
 
 beforeAll(async () => {
-  const outcome = await run(calm, disk, "calm")
-  if (outcome.books === undefined) throw new Error(outcome.found.join("\n"))
-  file = outcome.file
-  honest = outcome.books
-}, 60_000)
+  // A busy machine gets less done in the same time.
+  for (const after of [1_000, 4_000, 15_000]) {
+    const outcome = await run(calm(after), disk, `calm-${after}`)
+    if (outcome.books === undefined) throw new Error(outcome.found.join("\n"))
+    file = outcome.file
+    honest = outcome.books
+    if (isRich(honest)) return
+  }
+}, 120_000)
 
 /** What is found in a copy of the books after somebody was at them. */
 const after = (...statements: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -36,40 +50,36 @@ const after = (...statements: ReadonlyArray<string>): ReadonlyArray<string> => {
   copyFileSync(file, copy)
   const db = new Database(copy)
   let changes = 0
-  for (const statement of statements) changes += db.prepare(statement).run().changes
+  const [heard] = honest.witness.heard
+  for (const statement of statements) {
+    changes += db.prepare(statement.replace(HEARD, `'${heard?.eventId}'`)).run().changes
+  }
   db.close()
   expect(changes).toBeGreaterThan(0)
   return check({ ...honest, rows: Rows.read(copy) })
 }
 
 const ONE_COMPLETED = "(SELECT id FROM runs WHERE state = 'completed' LIMIT 1)"
-const CHAT = "(SELECT id FROM events WHERE source = 'channel' LIMIT 1)"
+/** In a statement: the id of a message that was answered. */
+const HEARD = ":heard"
 
 describe("the check of the books", () => {
   it("finds nothing wrong with books that are in order, and they are not empty", () => {
     expect(check(honest)).toEqual([])
-    const { rows, witness } = honest
-    expect(witness.promises).toBeGreaterThan(20)
-    expect(witness.repeated.length).toBeGreaterThan(0)
-    expect(witness.verdicts.length).toBeGreaterThan(0)
-    expect(new Set(rows.events.map(({ source }) => source))).toEqual(new Set(["heartbeat", "webhook", "channel"]))
-    expect(new Set(rows.events.map(({ state }) => state))).toEqual(
-      new Set(["executed", "suppressed", "merged", "denied"])
-    )
-    expect(rows.turns.length).toBeGreaterThan(0)
+    expect(isRich(honest)).toBe(true)
   })
 
   const tampering: ReadonlyArray<readonly [what: string, found: RegExp, ...statements: ReadonlyArray<string>]> = [
-    ["an event is lost", /was acknowledged as .* and is not there/, `DELETE FROM events WHERE id = ${CHAT}`],
+    ["an event is lost", /was acknowledged as .* and is not there/, `DELETE FROM events WHERE id = ${HEARD}`],
     [
       "an event is another than it was acknowledged as",
       /was acknowledged as .*, which is other/,
-      `UPDATE events SET payload = '{"text":"other"}' WHERE id = ${CHAT}`
+      `UPDATE events SET payload = '{"text":"other"}' WHERE id = ${HEARD}`
     ],
     [
       "an event is undecided",
       /is still accepted after a clean start/,
-      `UPDATE events SET state = 'accepted' WHERE id = ${CHAT}`
+      `UPDATE events SET state = 'accepted' WHERE id = ${HEARD}`
     ],
     ["a run is lost", /is executed and has .*"runs":0/, `DELETE FROM runs WHERE id = ${ONE_COMPLETED}`],
     [
