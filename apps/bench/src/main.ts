@@ -2,9 +2,16 @@ import { cpus } from "node:os"
 import { Console, Effect } from "effect"
 import { decisions } from "./Decisions.ts"
 import { durable } from "./Durable.ts"
+import { memory } from "./Memory.ts"
 import { table } from "./Report.ts"
+import { restart } from "./Restart.ts"
 
-const benchmarks = { decisions, durable }
+const benchmarks = {
+  decisions: Effect.map(decisions, table),
+  durable: Effect.map(durable, table),
+  restart: Effect.map(restart, table),
+  memory
+}
 const wanted = process.argv.slice(2)
 
 const program = Effect.gen(function* () {
@@ -12,7 +19,7 @@ const program = Effect.gen(function* () {
     `Node ${process.version}, ${cpus().length} cores; medians; "bare" ran beside it in the same process\n`
   )
   for (const [name, benchmark] of Object.entries(benchmarks)) {
-    if (wanted.length === 0 || wanted.includes(name)) yield* Console.log(`${table(yield* benchmark)}\n`)
+    if (wanted.length === 0 || wanted.includes(name)) yield* Console.log(`${yield* benchmark}\n`)
   }
 })
 

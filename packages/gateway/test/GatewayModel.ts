@@ -32,7 +32,8 @@ export interface Modelled {
 
 export const MERGE_WINDOW = 60
 export const APPROVAL_TTL = 600
-export const MAX_ATTEMPTS = 3
+/** More than any sequence cuts a run off: what becomes of an abandoned one, a person says. */
+export const MAX_ATTEMPTS = 1_000
 
 /** Times in seconds. What a command answers is what the gateway must answer. */
 export class Model {

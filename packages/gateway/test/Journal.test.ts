@@ -130,6 +130,33 @@ for (const [name, storeLayer] of stores) {
       }).pipe(Effect.provide(layer))
     })
 
+    it.scoped("adds no delay when idle: a step is on its way at the next turn of the event loop", () => {
+      const { faults, layer } = setup()
+      return Effect.gen(function* () {
+        const journal = yield* Journal
+        let turns = 0
+        let counting = true
+        const turn = (): void => {
+          turns += 1
+          if (counting) setImmediate(turn)
+        }
+        for (const n of numbers(20)) {
+          // The last one's turn is over before the next one is counted.
+          yield* Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+          const began = turns
+          if (n === 0) setImmediate(turn)
+          let committedAt = Number.NaN
+          faults.gate = Effect.sync(() => {
+            committedAt = turns
+          })
+          yield* journal.step((tx) => tx.write(put(`s${n}`)))
+          expect(committedAt - began).toBeLessThanOrEqual(1)
+        }
+        counting = false
+        expect(faults.commits).toHaveLength(20)
+      }).pipe(Effect.provide(layer))
+    })
+
     it.scoped("a step that writes nothing costs no transaction", () => {
       const { faults, layer } = setup()
       return Effect.gen(function* () {

@@ -1,10 +1,10 @@
 import { request as httpRequest } from "node:http"
 import { SqlClient } from "@effect/sql"
 import { describe, expect, it } from "@effect/vitest"
-import { ChannelConnectionError, GatewayService } from "@postilion/gateway"
+import { ChannelConnectionError, GatewayService, PolicyEngine } from "@postilion/gateway"
 import { HttpAddress, HttpListener } from "@postilion/server"
 import { Effect, Layer, TestClock } from "effect"
-import { ADA, as, deliver, delivery, rawConnection, request, server } from "./Support.ts"
+import { ADA, as, deliver, delivery, rawConnection, request, say, server } from "./Support.ts"
 
 const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/status"],
@@ -273,5 +273,21 @@ describe("the address", () => {
       const error = yield* Effect.flip(Effect.scoped(Layer.build(server({ host: "192.0.2.1" }))))
       expect(error).toMatchObject({ channel: "http", message: expect.stringContaining("set `host` to one it has") })
     })
+  )
+})
+
+describe("a gateway that is behind", () => {
+  it.scoped("refuses at every door with 503, when to come back, and why", () =>
+    Effect.gen(function* () {
+      yield* (yield* PolicyEngine).addPolicy({ _tag: "Silent", priority: 1, evaluate: () => Effect.never })
+      expect((yield* deliver("push", "d1")).status).toBe(202)
+      for (const refused of [yield* deliver("push", "d2"), yield* say({ text: "hello" })]) {
+        expect(refused).toMatchObject({ status: 503, body: { reason: "overloaded" } })
+        expect(refused.headers.get("retry-after")).toBe("1")
+      }
+      // What people and probes ask is no more work.
+      expect((yield* request("/status", as(ADA))).status).toBe(200)
+      expect((yield* request("/readyz")).status).toBe(200)
+    }).pipe(Effect.provide(server({ limits: { maxInbox: 1 } })))
   )
 })

@@ -100,6 +100,30 @@ const KINDS: { readonly [S in EventRow["state"]]?: Hold["kind"] } = {
 }
 const PAGE = 1_000
 
+/** The events merged into each of these, in the order they came. */
+const mergedInto = (store: StoreShape, leaders: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const members = new Map<string, Hold["members"]>()
+    if (leaders.length === 0) return members
+    let after = 0
+    while (true) {
+      const rows = yield* store.find("events", {
+        where: { merged_into: { in: leaders }, seq: { gt: after } },
+        orderBy: ["seq", "asc"],
+        limit: PAGE
+      })
+      for (const row of rows) {
+        after = row.seq
+        const member = { id: row.id, line: summaryLine(toEvent(row)) }
+        const leader = row.merged_into ?? ""
+        const of = members.get(leader)
+        if (of === undefined) members.set(leader, [member])
+        else of.push(member)
+      }
+      if (rows.length < PAGE) return members
+    }
+  })
+
 /** Reads the held events from the records. */
 export const load = (store: StoreShape, holds: Holds) =>
   Effect.gen(function* () {
@@ -114,6 +138,10 @@ export const load = (store: StoreShape, holds: Holds) =>
       const approvals = yield* store.find("approvals", { where: { event_id: { in: rows.map((row) => row.id) } } })
       const approvalsOf = new Map<string, Array<ApprovalRow>>()
       for (const row of approvals) approvalsOf.set(row.event_id, [...(approvalsOf.get(row.event_id) ?? []), row])
+      const merged = yield* mergedInto(
+        store,
+        rows.filter((row) => row.merge_key !== null).map((row) => row.id)
+      )
       for (const row of rows) {
         after = row.seq
         const kind = KINDS[row.state]
@@ -124,8 +152,7 @@ export const load = (store: StoreShape, holds: Holds) =>
         const members: Hold["members"] = []
         if (row.merge_key !== null) {
           members.push({ id: row.id, line: summaryLine(event) })
-          const merged = yield* store.find("events", { where: { merged_into: row.id }, orderBy: ["seq", "asc"] })
-          for (const member of merged) members.push({ id: member.id, line: summaryLine(toEvent(member)) })
+          members.push(...(merged.get(row.id) ?? []))
         }
         holds.set({
           event,

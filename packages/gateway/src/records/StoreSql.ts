@@ -55,6 +55,13 @@ const storeError = (message: string) => (cause: unknown) => {
   return new StoreError({ message: root instanceof Error ? `${message}: ${root.message}` : message, cause })
 }
 
+/**
+ * Columns of a few known words, which are written out in a query: for what is bound only later, the planner cannot use the
+ * partial indexes of the rows that are open.
+ */
+const WORDS: ReadonlySet<string> = new Set(["state", "source"])
+const isWord = (value: unknown): value is string => typeof value === "string" && /^[a-z-]+$/.test(value)
+
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const newer = yield* Effect.mapError(newerSchema, storeError("the database's schema could not be read"))
@@ -67,11 +74,18 @@ const make = Effect.gen(function* () {
     Effect.mapError(storeError("the database's tables could not be brought up to date"))
   )
 
-  const condition = (column: string, value: Condition<unknown>): Statement.Fragment => {
+  const condition = (column: string, value: Condition<string | number | null>): Statement.Fragment => {
     const name = sql(column)
+    if (WORDS.has(column)) {
+      if (isWord(value)) return sql`${name} = ${sql.literal(`'${value}'`)}`
+      const words: ReadonlyArray<unknown> = isScalar(value) || !("in" in value) ? [] : value.in
+      if (words.length > 0 && words.every(isWord)) {
+        return sql`${name} IN (${sql.literal(words.map((word) => `'${word}'`).join(", "))})`
+      }
+    }
     if (isScalar(value)) return value === null ? sql`${name} IS NULL` : sql`${name} = ${value}`
-    if ("in" in (value as object)) return sql.in(column, (value as { in: ReadonlyArray<string> }).in)
-    const bounds = value as { gt?: number; gte?: number; lt?: number; lte?: number }
+    if ("in" in value) return sql.in(column, value.in)
+    const bounds = value
     return sql.and([
       ...(bounds.gt === undefined ? [] : [sql`${name} > ${bounds.gt}`]),
       ...(bounds.gte === undefined ? [] : [sql`${name} >= ${bounds.gte}`]),
@@ -83,7 +97,7 @@ const make = Effect.gen(function* () {
     sql.and(
       Object.entries(where)
         .filter(([, value]) => value !== undefined)
-        .map(([column, value]) => condition(column, value as Condition<unknown>))
+        .map(([column, value]) => condition(column, value as Condition<string | number | null>))
     )
   const nonKeyColumns = (table: Table, row: object) =>
     Object.keys(row).filter((column) => !(primaryKey[table] as ReadonlyArray<string>).includes(column))

@@ -68,6 +68,8 @@ export const make = (config: GatewayConfig) =>
       for (const listener of abandonedListeners) listener(tx, abandoned)
     }
     let draining = false
+    /** Until what an earlier process left is taken up: the runs that are not of it, since events become due meanwhile. */
+    let dispatched: Set<string> | undefined = new Set()
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
 
@@ -221,18 +223,26 @@ export const make = (config: GatewayConfig) =>
     yield* crashLoop.onRelease(pump)
 
     const resume = Effect.gen(function* () {
-      const open = yield* store.find("runs", {
-        where: { state: { in: ["pending", "running"] } },
-        // Not by time: a clock may stand still or be set back, and a session's runs are in order all the same.
-        orderBy: ["id", "asc"]
-      })
-      for (let from = 0; from < open.length; from += PAGE) {
-        const page = open.slice(from, from + PAGE)
+      // By id, not by time: a clock may stand still or be set back, and a session's runs are in order all the same.
+      let after = ""
+      while (true) {
+        const page = yield* store.find("runs", {
+          where: { state: { in: ["pending", "running"] }, id: { gt: after } },
+          orderBy: ["id", "asc"],
+          limit: PAGE
+        })
+        const last = page.at(-1)
+        if (last === undefined) {
+          dispatched = undefined
+          return
+        }
+        after = last.id
         const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
         const events = new Map(rows.map((row) => [row.id, row]))
         const approvals = yield* store.find("approvals", { where: { event_id: { in: [...events.keys()] } } })
         const approvedFor = new Map(approvals.map(({ consumed_by, digest }) => [consumed_by, digest]))
         for (const run of page) {
+          if (dispatched?.has(run.id)) continue
           const row = events.get(run.event_id)
           if (row === undefined) {
             yield* abandon(run, "the event it was to handle is not in the records any more", 0, () => {})
@@ -257,6 +267,7 @@ export const make = (config: GatewayConfig) =>
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
         record(tx, runId, dispatch, tasks.estimate(dispatch))
+        dispatched?.add(runId)
         tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
       },
       estimate: tasks.estimate,

@@ -1,0 +1,85 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Gateway, GatewayService } from "@postilion/gateway"
+import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
+import { SqliteStorage } from "@postilion/server"
+import Database from "better-sqlite3"
+import { Effect, Layer } from "effect"
+import { type Row, rate } from "./Report.ts"
+
+const PENDING = 100_000
+const SENDERS = 1_000
+const ROUNDS = 3
+
+const runner = layerScripted(() => Effect.never)
+/** `queued`: every event waits for the office to open. `merging`: a tenth lead a merge window of ten. */
+const on = (filename: string) =>
+  Gateway.layer({
+    policies: { maxActionsPerHour: 0, mergeWindowMs: 86_400_000 },
+    limits: { maxInbox: 1_000_000 }
+  }).pipe(Layer.provide(runner), Layer.provide(SqliteStorage.layer({ filename })))
+
+const fill = (filename: string, merging: boolean) =>
+  Effect.gen(function* () {
+    const gateway = yield* GatewayService
+    let n = 0
+    const submit = Effect.suspend(() => {
+      n += 1
+      return gateway.submit({
+        source: "webhook",
+        payload: { number: n, body: "x".repeat(800) },
+        metadata: { type: "pull_request.opened", ...(merging ? { mergeKey: String(n % (PENDING / 10)) } : {}) }
+      })
+    })
+    yield* Effect.forEach(Array.from({ length: SENDERS }), () => Effect.repeatN(submit, PENDING / SENDERS - 1), {
+      concurrency: "unbounded",
+      discard: true
+    })
+    const { pending } = yield* gateway.status()
+    return pending.queued + pending.merging
+  }).pipe(Effect.provide(on(filename)))
+
+/** The same rows, read and parsed, and nothing else. */
+const bare = (filename: string): number => {
+  const db = new Database(filename, { readonly: true })
+  let count = 0
+  for (const row of db.prepare("SELECT * FROM events ORDER BY seq").iterate() as IterableIterator<{
+    readonly payload: string
+    readonly metadata: string
+  }>) {
+    JSON.parse(row.payload)
+    JSON.parse(row.metadata)
+    count += 1
+  }
+  db.close()
+  return count
+}
+
+/** From opening the file to a gateway that takes events, with 100,000 waiting, beside a bare read of their rows. */
+export const restart = Effect.gen(function* () {
+  const rows: Array<Row> = []
+  for (const [name, merging] of [
+    ["queued", false],
+    ["merging, ten to a window", true]
+  ] as const) {
+    const folder = mkdtempSync(join(tmpdir(), "postilion-bench-"))
+    const file = join(folder, "ours.sqlite")
+    const held = yield* fill(file, merging)
+    for (let round = 0; round < ROUNDS; round++) {
+      const [bareRate] = yield* rate(
+        PENDING,
+        Effect.sync(() => bare(file))
+      )
+      const [ourRate] = yield* rate(PENDING, Effect.scoped(Layer.build(on(file))))
+      rows.push({
+        name: `restart with ${PENDING} events pending (${name}; ${held} held)`,
+        unit: "events/s",
+        ours: ourRate,
+        bare: bareRate
+      })
+    }
+    rmSync(folder, { recursive: true })
+  }
+  return rows
+})

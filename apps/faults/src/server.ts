@@ -1,0 +1,121 @@
+// The server under fault: `Postilion.layer` as anyone would start it, in a process of its own. What is not Postilion's here is
+// how the harness talks to it.
+
+import { writeFileSync, writeSync } from "node:fs"
+import { NodeRuntime } from "@effect/platform-node"
+import { OfflineRunner } from "@postilion/agents"
+import { AgentRunError, AgentRunner, AuditLog, GatewayService } from "@postilion/gateway"
+import { HttpAddress, Postilion, type PostilionConfigInput } from "@postilion/server"
+import { Chunk, Effect, Layer, Random, Runtime, Schema, Stream } from "effect"
+import {
+  APPROVAL_TTL,
+  DRAIN_DEADLINE,
+  MAX_ATTEMPTS,
+  PRINCIPALS,
+  type Request,
+  SECRET,
+  TELLING,
+  type Told
+} from "./Protocol.ts"
+import { setShift } from "./ShiftedClock.ts"
+
+// A file size limit is one of the faults: without a listener, reaching it ends the process, where a full disk would not.
+process.on("SIGXFSZ", () => {})
+
+const tell = (told: Told): void => void writeSync(TELLING, `${JSON.stringify(told)}\n`)
+
+const Options = Schema.parseJson(
+  Schema.Struct({
+    storage: Schema.String,
+    quiet: Schema.Boolean,
+    dailyTokenBudget: Schema.Union(Schema.Number, Schema.Literal("unlimited"))
+  })
+)
+const { dailyTokenBudget, quiet, storage } = Schema.decodeUnknownSync(Options)(process.argv[2])
+
+const sources: Pick<PostilionConfigInput, "heartbeat" | "crons"> = quiet
+  ? {}
+  : {
+      heartbeat: { agentId: "ops", intervalMs: 150, maxConsecutiveSkips: 3 },
+      crons: [
+        { name: "minutely", schedule: "* * * * *", instruction: "Look around.", agentId: "ops" },
+        { name: "hourly", schedule: "0 * * * *", instruction: "Look back.", agentId: "chat" }
+      ]
+    }
+
+const config: PostilionConfigInput = {
+  ...sources,
+  storage,
+  port: 0,
+  tokens: PRINCIPALS,
+  drainDeadlineMs: DRAIN_DEADLINE,
+  agents: { ops: { maxOutputTokens: 100 }, chat: { maxOutputTokens: 100 } },
+  webhooks: [
+    { path: "/github", adapter: "github", secret: SECRET, agentId: "ops", maxPerMinute: 1_000_000 },
+    { path: "/notes", adapter: "generic", unsigned: true, agentId: "ops", maxPerMinute: 1_000_000 }
+  ],
+  accessControl: { allowedSenders: Object.keys(PRINCIPALS) },
+  policies: {
+    dailyTokenBudget,
+    maxActionsPerHour: "unlimited",
+    mergeWindowMs: 150,
+    requireApprovalFor: ["deploy"]
+  },
+  limits: { maxAttempts: MAX_ATTEMPTS, approvalTtlMs: APPROVAL_TTL }
+}
+
+const LONGEST_RUN = 30
+
+/** The offline agent, taking its time, failing now and then, and seen from outside whenever it is called. */
+const runner = Layer.effect(
+  AgentRunner,
+  Effect.map(AgentRunner, ({ estimate, run }) => ({
+    estimate,
+    run: (task) =>
+      Effect.gen(function* () {
+        tell({ call: { runId: task.runId, eventId: task.event.id, attempt: task.attempt } })
+        yield* Effect.sleep(yield* Random.nextIntBetween(0, LONGEST_RUN))
+        const luck = yield* Random.next
+        if (luck < 0.02) return yield* new AgentRunError({ message: "no luck", retryable: false })
+        if (luck < 0.03)
+          return yield* new AgentRunError({ message: "try again", retryable: true, retryAfterMillis: 20 })
+        return yield* run(task)
+      })
+  }))
+).pipe(Layer.provide(OfflineRunner.layer()))
+
+const answer = (request: Request) =>
+  Effect.gen(function* () {
+    switch (request.ask) {
+      case "clock":
+        return setShift(request.shift)
+      case "pause":
+        return yield* (yield* GatewayService).pause({ by: "harness" })
+      case "resume":
+        return yield* (yield* GatewayService).resume({ by: "harness" })
+      case "export": {
+        const lines = yield* Stream.runCollect((yield* AuditLog).export)
+        writeFileSync(
+          request.file,
+          Chunk.join(
+            Chunk.map(lines, (line) => `${line}\n`),
+            ""
+          )
+        )
+      }
+    }
+  }).pipe(
+    Effect.matchCause({
+      onSuccess: () => tell({ answered: request.id }),
+      onFailure: (cause) => tell({ answered: request.id, error: cause.toString() })
+    })
+  )
+
+Effect.gen(function* () {
+  const run = Runtime.runFork(yield* Effect.runtime<GatewayService | AuditLog>())
+  process.on("message", (request: Request) => void run(answer(request)))
+  // The harness may ask, but its channel does not keep the server from ending.
+  process.channel?.unref()
+  tell({ ready: (yield* HttpAddress).url })
+  yield* Effect.never
+}).pipe(Effect.provide(Postilion.layer(config)), Effect.provide(runner), NodeRuntime.runMain)
