@@ -100,7 +100,7 @@ export const make = (config: GatewayConfig) =>
 
     yield* bus.listen((event) => {
       count(counters, event)
-      if ("eventId" in event) for (const wake of waiters.get(event.eventId) ?? []) wake()
+      if ("eventId" in event && event.eventId !== undefined) for (const wake of waiters.get(event.eventId) ?? []) wake()
     })
     const summary = (): GatewaySummary => ({
       heartbeatsFired: counters.heartbeatsFired,

@@ -602,6 +602,34 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [{ prices: { scripted: { inputPerMillion: 0, outputPerMillion: 1_000 } } }, 0.04]
     ),
 
+  "sessions.maxWaiting": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(message())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* submit(message())
+        return yield* Effect.match(submit(message()), { onFailure: ({ reason }) => reason, onSuccess: () => "taken" })
+      }).pipe(Effect.scoped),
+      [{ accessControl: open }, "taken"],
+      [{ accessControl: open, sessions: { maxWaiting: 1 } }, "overloaded"],
+      () => Effect.never
+    ),
+  "sessions.overflow": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(message())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* submit(message())
+        yield* Effect.ignore(submit(message()))
+        return told.all("SessionOverflowed").map(({ outcome }) => outcome)
+      }).pipe(Effect.scoped),
+      [{ accessControl: open, sessions: { maxWaiting: 1 } }, ["refused"]],
+      [{ accessControl: open, sessions: { maxWaiting: 1, overflow: "drop-oldest" } }, ["dropped"]],
+      () => Effect.never
+    ),
+
   "limits.maxInbox": () =>
     differ(
       Effect.gen(function* () {

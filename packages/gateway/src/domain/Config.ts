@@ -240,6 +240,19 @@ export type LimitsConfig = typeof LimitsConfig.Type
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
 
+/** What is kept waiting in a session, since one run of it is under way at a time. */
+export const SessionsConfig = Schema.Struct({
+  /** Runs of one session that may wait. Default: 20. */
+  maxWaiting: withDefault(PositiveInt, 20),
+  /**
+   * What becomes of an event for a session that is full: `refuse`, it is not accepted (`overloaded`); `drop-oldest`, the run
+   * that has waited longest is cancelled. Default: `refuse`. What a policy had held back is accepted already, and never
+   * refused.
+   */
+  overflow: withDefault(OneOf("refuse", "drop-oldest"), "refuse")
+})
+export type SessionsConfig = typeof SessionsConfig.Type
+
 const DEFAULT_AGENT = "agent"
 
 /** What a gateway is configured with. Every key has a default but those marked otherwise. */
@@ -258,6 +271,7 @@ export const GatewayConfig = Schema.Struct({
   policies: Schema.optionalWith(PolicyConfig, { default: () => Schema.decodeSync(PolicyConfig)({}) }),
   /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
   prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
+  sessions: Schema.optionalWith(SessionsConfig, { default: () => Schema.decodeSync(SessionsConfig)({}) }),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
   /** Where days and hours begin and crons are read. Default: `UTC`. */
   timezone: withDefault(Timezone, "UTC")

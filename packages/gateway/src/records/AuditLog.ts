@@ -20,6 +20,7 @@ export type AuditKind =
   | "switch.changed"
   | "job.changed"
   | "policy.changed"
+  | "session.overflowed"
   | "session.deleted"
 
 export interface AuditEntry {

@@ -9,10 +9,16 @@ import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
 import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
 import { make as makeTasks, type Progress } from "./RunTasks.ts"
+import { make as makeLimit } from "./SessionLimit.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
   readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
+  /**
+   * Whether an event has to be refused since too much waits in its session. Within the step that would accept it: that it is
+   * refused is recorded in it.
+   */
+  readonly refuses: (tx: Tx, sessionKey: string, agentId: string) => boolean
   /** The most tokens a run for this could use. */
   readonly estimate: (dispatch: Dispatch) => number
   /** Runs the agents have now. */
@@ -48,13 +54,14 @@ export const make = (config: GatewayConfig) =>
     const tasks = yield* makeTasks(config)
     const killSwitch = yield* KillSwitch
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
-    const { abandon, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
+    const { abandon, drop, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
 
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
       limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
       mayStart: (agentId) => killSwitch.mode(agentId) === "running"
     })
+    const limit = yield* makeLimit(config.sessions, lanes)
     const active = new Map<string, RunItem>()
     const terminated = new Set<string>()
     const idle: Array<() => void> = []
@@ -133,6 +140,7 @@ export const make = (config: GatewayConfig) =>
         Effect.gen(function* () {
           while (true) {
             const attempt = yield* untilWritten(start(item))
+            if (attempt === undefined) return
             const progress: Progress = { at: undefined }
             const outcome = yield* Attempts.run(tasks.run(item, progress), {
               restore,
@@ -178,8 +186,13 @@ export const make = (config: GatewayConfig) =>
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const enqueue = (item: Omit<RunItem, "lane">): void => {
-      lanes.add({ ...item, lane: laneOf(item) })
+    const itemOf = (dispatch: Dispatch, runId: string, attempt: number): RunItem => {
+      const { agentId, event, payloadText, taskDescription } = dispatch
+      return { agentId, event, payloadText, taskDescription, runId, attempt, lane: laneOf(dispatch), gone: false }
+    }
+    const enqueue = (item: RunItem): void => {
+      if (item.gone) return
+      lanes.add(item)
       pump()
     }
 
@@ -218,7 +231,7 @@ export const make = (config: GatewayConfig) =>
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
             const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
             yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
-          } else enqueue({ ...dispatch, runId, attempt })
+          } else enqueue(itemOf(dispatch, runId, attempt))
         }
       }
     })
@@ -226,8 +239,11 @@ export const make = (config: GatewayConfig) =>
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
         record(tx, runId, dispatch, tasks.estimate(dispatch))
-        tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
+        const item = itemOf(dispatch, runId, 0)
+        limit.admit(tx, item, drop)
+        tx.onCommit(() => enqueue(item))
       },
+      refuses: limit.refuses,
       estimate: tasks.estimate,
       running: () => active.size,
       waiting: () => lanes.waiting,

@@ -50,6 +50,20 @@ export class Lanes<Item extends Waiting> {
   has(lane: string): boolean {
     return this.lanes.has(lane)
   }
+  /** What waits in this lane, first come first. */
+  waitingIn(lane: string): ReadonlyArray<Item> {
+    return this.lanes.get(lane)?.waiting ?? []
+  }
+  /** Takes out one that waits. */
+  remove(item: Item): void {
+    const lane = this.lanes.get(item.lane)
+    const place = lane?.waiting.indexOf(item) ?? -1
+    if (lane === undefined || place === -1) return
+    lane.waiting.splice(place, 1)
+    this.waiting -= 1
+    if (lane.waiting.length > 0) this.makeReady(item.lane, lane)
+    else if (!lane.running) this.lanes.delete(item.lane)
+  }
   add(item: Item): void {
     const lane = this.lanes.get(item.lane) ?? { waiting: [], running: false, readyFor: undefined }
     this.lanes.set(item.lane, lane)

@@ -25,6 +25,8 @@ export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
   /** Attempts made so far. The number of the last one fences off what earlier ones come to. */
   attempt: number
+  /** It has ended before its turn came. */
+  gone: boolean
 }
 
 /** A run that was given up: a person is to say what becomes of its event. */
@@ -80,8 +82,10 @@ export const make = (config: GatewayConfig) =>
       return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
     }
 
+    /** Begins the next attempt; `undefined` when the run has ended before its turn came. */
     const start = (item: RunItem) =>
-      journal.step((tx) => {
+      journal.step((tx): Attempt | undefined => {
+        if (item.gone) return undefined
         const { agentId, event, runId, taskDescription } = item
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
         const attempt = item.attempt + 1
@@ -259,5 +263,30 @@ export const make = (config: GatewayConfig) =>
         })
         also(tx)
       })
-    return { abandon, end, extend, fenced, record, retry, start }
+    /** A run that waits is cancelled, within the step that has a reason to. */
+    const drop = (tx: Tx, { agentId, attempt, event, runId }: RunItem, error: string): void => {
+      tx.write({
+        op: "update",
+        table: "runs",
+        key: { id: runId, attempt },
+        set: { state: "cancelled", error, ended_at: tx.now }
+      })
+      ledger.settle(runId, 0, tx.now)
+      audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
+      tx.publish({
+        _tag: "ProactiveActionCompleted",
+        at: tx.now,
+        eventId: event.id,
+        source: event.source,
+        agentId,
+        runId,
+        success: false,
+        tokensUsed: 0,
+        costUsd: undefined,
+        durationMs: 0,
+        text: undefined,
+        error
+      })
+    }
+    return { abandon, drop, end, extend, fenced, record, retry, start }
   })
