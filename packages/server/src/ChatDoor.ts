@@ -123,13 +123,20 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
         )
         return held(yield* find(eventId))
       }).pipe(Effect.scoped)
+    /** The event's end, or, where another run of its session took it over, that one's. */
+    const answered = (eventId: string) =>
+      Effect.flatMap(gateway.outcome(eventId), (ended) =>
+        ended.run?.state === "merged" && ended.mergedInto !== undefined
+          ? gateway.outcome(ended.mergedInto)
+          : Effect.succeed(ended)
+      )
     const settled = (eventId: string) =>
       Effect.gen(function* () {
         yield* decided(eventId)
         const record = yield* find(eventId)
         return record.decision === "execute" || record.decision === "skip"
           ? yield* Effect.raceFirst(
-              Effect.map(gateway.outcome(eventId), (ended) => answerOf(ended, options)),
+              Effect.map(answered(eventId), (ended) => answerOf(ended, options)),
               abandoned(eventId)
             )
           : held(record)

@@ -60,7 +60,7 @@ export interface HeartbeatSkipped extends OfEvent<"HeartbeatSkipped"> {
   readonly reason: string
   readonly consecutiveSkips: number
 }
-/** A merge window closed: these events are one from here on. */
+/** A merge window closed, or a run of their session took them over: these events are one from here on. */
 export interface EventsMerged extends OfEvent<"EventsMerged"> {
   readonly source: EventSource
   readonly mergeKey: string

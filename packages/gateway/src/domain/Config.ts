@@ -240,8 +240,19 @@ export type LimitsConfig = typeof LimitsConfig.Type
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
 
-/** What is kept waiting in a session, since one run of it is under way at a time. */
+/** What becomes of events for a session that has a run under way already: there is one at a time. */
 export const SessionsConfig = Schema.Struct({
+  /**
+   * - `queue`: each has a run of its own, in order.
+   * - `collect`: what waits becomes one run that lists it all.
+   * - `interrupt`: the run under way is cancelled, and what it was asked stays in the history; the newest has the next run.
+   * - `steer`: the runner may take what waits into the run under way; what it does not take is queued.
+   *
+   * Default: `queue`.
+   */
+  whenBusy: withDefault(OneOf("queue", "collect", "interrupt", "steer"), "queue"),
+  /** `collect` only: milliseconds without another event after which a session's run begins. Default: 2,000. */
+  collectMs: withDefault(Positive, 2_000),
   /** Runs of one session that may wait. Default: 20. */
   maxWaiting: withDefault(PositiveInt, 20),
   /**

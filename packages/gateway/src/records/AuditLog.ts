@@ -15,6 +15,7 @@ export type AuditKind =
   | "run.retrying"
   | "run.ended"
   | "run.escalated"
+  | "run.merged"
   | "run.fenced"
   | "approval.decided"
   | "switch.changed"

@@ -5,11 +5,13 @@ import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import * as Attempts from "./Attempt.ts"
+import { make as makeBusy } from "./BusySession.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
 import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
 import { make as makeTasks, type Progress } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
+import { make as makeSessionSteps } from "./SessionSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
@@ -54,7 +56,8 @@ export const make = (config: GatewayConfig) =>
     const tasks = yield* makeTasks(config)
     const killSwitch = yield* KillSwitch
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
-    const { abandon, drop, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
+    const { abandon, end, extend, fenced, record, retry, start } = yield* makeSteps(config)
+    const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
@@ -62,8 +65,9 @@ export const make = (config: GatewayConfig) =>
       mayStart: (agentId) => killSwitch.mode(agentId) === "running"
     })
     const limit = yield* makeLimit(config.sessions, lanes)
+    const busy = yield* makeBusy(config.sessions, { ...limit, merge })
+    const { collectMs, whenBusy } = config.sessions
     const active = new Map<string, RunItem>()
-    const terminated = new Set<string>()
     const idle: Array<() => void> = []
     const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
     const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
@@ -138,11 +142,19 @@ export const make = (config: GatewayConfig) =>
     const work = (item: RunItem): Effect.Effect<void> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
+          if (
+            whenBusy === "interrupt" &&
+            item.event.sessionKey !== undefined &&
+            lanes.waitingIn(item.lane).length > 0
+          ) {
+            return yield* untilWritten(supersede(item))
+          }
+          yield* untilWritten(busy.collect(item))
           while (true) {
             const attempt = yield* untilWritten(start(item))
             if (attempt === undefined) return
             const progress: Progress = { at: undefined }
-            const outcome = yield* Attempts.run(tasks.run(item, progress), {
+            const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
               restore,
               watch: watchOf(attempt, progress),
               beside: keepLease(item, attempt),
@@ -158,7 +170,7 @@ export const make = (config: GatewayConfig) =>
               exit = Exit.failCause(waited.cause)
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
-            if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
+            if (Exit.isInterrupted(exit) && item.stopped === undefined) return
             return yield* untilWritten(end(item, attempt, exit))
           }
         })
@@ -181,26 +193,53 @@ export const make = (config: GatewayConfig) =>
     }
     const release = (item: RunItem): void => {
       active.delete(item.runId)
-      terminated.delete(item.runId)
       lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
     const itemOf = (dispatch: Dispatch, runId: string, attempt: number): RunItem => {
       const { agentId, event, payloadText, taskDescription } = dispatch
-      return { agentId, event, payloadText, taskDescription, runId, attempt, lane: laneOf(dispatch), gone: false }
+      return {
+        agentId,
+        event,
+        payloadText,
+        taskDescription,
+        runId,
+        attempt,
+        lane: laneOf(dispatch),
+        gone: false,
+        stopped: undefined
+      }
     }
     const enqueue = (item: RunItem): void => {
       if (item.gone) return
       lanes.add(item)
+      if (item.event.sessionKey !== undefined) arrived(item)
       pump()
+    }
+    /** Interrupts a run that is not to be tried again. */
+    const stop = (item: RunItem, why: RunItem["stopped"]): void => {
+      item.stopped ??= why
+      fork(`stop:${item.runId}`, FiberMap.remove(fibers, item.runId))
+    }
+    const arrived = ({ lane }: RunItem): void => {
+      if (whenBusy === "interrupt") {
+        for (const running of active.values()) if (running.lane === lane) stop(running, "superseded")
+      }
+      if (whenBusy !== "collect") return
+      // Until no more has come for a while.
+      lanes.hold(lane)
+      const open = Effect.sync(() => {
+        lanes.open(lane)
+        pump()
+      })
+      fork(`collect:${lane}`, Effect.zipRight(Effect.sleep(collectMs), open))
     }
 
     yield* killSwitch.onChange(() => {
       for (const item of active.values()) {
         if (killSwitch.mode(item.agentId) !== "terminated") continue
-        terminated.add(item.runId)
-        fork(`terminate:${item.runId}`, FiberMap.remove(fibers, item.runId))
+        stop(item, "terminated")
       }
       lanes.reconsider()
       pump()

@@ -25,7 +25,19 @@ export const make = ({ maxWaiting, overflow }: SessionsConfig, lanes: Lanes<RunI
     const waitingIn = (lane: string): ReadonlyArray<RunItem> =>
       [...lanes.waitingIn(lane), ...(coming.get(lane) ?? [])].filter((item) => !going.has(item))
 
+    /** One that waits has ended, with the step. */
+    const leave = (tx: Tx, item: RunItem): void => {
+      going.add(item)
+      tx.onCommit(() => {
+        going.delete(item)
+        item.gone = true
+        lanes.remove(item)
+      })
+    }
     return {
+      /** What waits in a lane as the steps so far have it, first come first. */
+      waitingIn,
+      leave,
       /** Whether an event for this session has to be refused; that it is, is recorded. */
       refuses: (tx: Tx, sessionKey: string, agentId: string): boolean => {
         if (overflow !== "refuse") return false
@@ -50,7 +62,7 @@ export const make = ({ maxWaiting, overflow }: SessionsConfig, lanes: Lanes<RunI
         const waiting = waitingIn(sessionKey)
         const [oldest] = waiting
         if (overflow === "drop-oldest" && oldest !== undefined && waiting.length >= maxWaiting) {
-          going.add(oldest)
+          leave(tx, oldest)
           const error = `dropped, since more than ${maxWaiting} runs would wait in its session (sessions.maxWaiting)`
           drop(tx, oldest, error)
           const { agentId, event } = oldest
@@ -64,11 +76,6 @@ export const make = ({ maxWaiting, overflow }: SessionsConfig, lanes: Lanes<RunI
             waiting: waiting.length,
             outcome: "dropped",
             eventId: event.id
-          })
-          tx.onCommit(() => {
-            going.delete(oldest)
-            oldest.gone = true
-            lanes.remove(oldest)
           })
         }
         coming.set(sessionKey, [...(coming.get(sessionKey) ?? []), item])
