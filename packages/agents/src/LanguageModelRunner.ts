@@ -36,8 +36,11 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
       return AgentRunner.of({
         estimate: (task, historyCharacters) =>
           estimateTokens(taskCharacters(task) + historyCharacters) + task.agent.maxOutputTokens,
-        run: (task) =>
-          languageModel.generateText({ prompt: toPrompt(task) }).pipe(
+        run: Effect.fnUntraced(function* (given) {
+          // The model is called once, so this is the time to take what was said since.
+          const said = given.steering === undefined ? [] : yield* given.steering
+          const task = { ...given, taskDescription: [given.taskDescription, ...said].join("\n\n") }
+          return yield* languageModel.generateText({ prompt: toPrompt(task) }).pipe(
             limitOutput(task.agent.maxOutputTokens),
             (call) => Effect.zipRight(progressOf(task), Effect.zipLeft(call, progressOf(task))),
             Effect.catchAll((failure) =>
@@ -63,6 +66,7 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
               model: modelOf(response) ?? model
             }))
           )
+        })
       })
     })
   )

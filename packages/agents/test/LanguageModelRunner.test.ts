@@ -121,6 +121,17 @@ describe("LanguageModelRunner", () => {
     })
   )
 
+  it.effect("takes what was said since into its prompt", () =>
+    Effect.gen(function* () {
+      const messages = yield* shown({
+        history: [],
+        payloadText: "{}",
+        steering: Effect.succeed(["Be brief.", "Thanks."])
+      })
+      expect(messages.at(-1)?.text).toBe("Answer the ticket.\n\nBe brief.\n\nThanks.")
+    })
+  )
+
   it.effect("reports progress when it calls the model, and when the model has answered", () =>
     Effect.gen(function* () {
       const { run } = yield* runner(mirror)

@@ -138,7 +138,8 @@ export const make = (config: GatewayConfig) =>
 
     yield* bus.listen((event) => {
       count(counters, event)
-      if ("eventId" in event) for (const wake of waiters.get(event.eventId) ?? []) wake()
+      const ids = "eventIds" in event ? event.eventIds : "eventId" in event ? [event.eventId] : []
+      for (const id of ids) for (const wake of waiters.get(id ?? "") ?? []) wake()
     })
     const summary = (): GatewaySummary => ({
       heartbeatsFired: counters.heartbeatsFired,
@@ -241,7 +242,10 @@ export const make = (config: GatewayConfig) =>
       run: (input) =>
         Effect.gen(function* () {
           const { eventId } = yield* admission.submit(input)
-          const { policy, reason, run, state } = yield* outcome(eventId)
+          const own = yield* outcome(eventId)
+          // Taken over by another run of its session: that one's answer is its answer.
+          const taken = own.run?.state === "merged" && own.mergedInto !== undefined
+          const { policy, reason, run, state } = taken ? yield* outcome(own.mergedInto) : own
           if (run === undefined) {
             const message = `event ${eventId} was ${state} by ${policy}: ${reason ?? "no reason given"}`
             return yield* new PolicyViolationError({ eventId, policy: policy ?? "unknown", message })

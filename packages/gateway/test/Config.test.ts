@@ -20,7 +20,7 @@ import { AgentRunError, type GatewayError } from "@postilion/gateway/domain/Erro
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
-import { Deferred, Effect, Layer, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
+import { Deferred, Effect, Layer, Option, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
 import { channel, refusal } from "./TestChannel.ts"
 import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
 
@@ -674,6 +674,62 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       ),
       [{}, 0],
       [{ prices: { scripted: { inputPerMillion: 0, outputPerMillion: 1_000 } } }, 0.04]
+    ),
+
+  "sessions.whenBusy": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        const { eventId } = yield* submit(message())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* submit(message())
+        const gw = yield* GatewayService
+        const ended = yield* Effect.timeoutOption(gw.outcome(eventId), "1 second").pipe(
+          Effect.zipLeft(TestClock.adjust("1 second"), { concurrent: true })
+        )
+        return Option.getOrUndefined(ended)?.run?.state
+      }).pipe(Effect.scoped),
+      [{ accessControl: open }, undefined],
+      [{ accessControl: open, sessions: { whenBusy: "interrupt" } }, "cancelled"],
+      () => Effect.never
+    ),
+  "sessions.collectMs": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* submit(message())
+        yield* TestClock.adjust("1 second")
+        return (yield* status).pending.waiting
+      }),
+      [{ accessControl: open, sessions: { whenBusy: "collect" } }, 1],
+      [{ accessControl: open, sessions: { whenBusy: "collect", collectMs: 1_000 } }, 0],
+      () => Effect.never
+    ),
+  "sessions.maxWaiting": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(message())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* submit(message())
+        return yield* Effect.match(submit(message()), { onFailure: ({ reason }) => reason, onSuccess: () => "taken" })
+      }).pipe(Effect.scoped),
+      [{ accessControl: open }, "taken"],
+      [{ accessControl: open, sessions: { maxWaiting: 1 } }, "overloaded"],
+      () => Effect.never
+    ),
+  "sessions.overflow": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* submit(message())
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* submit(message())
+        yield* Effect.ignore(submit(message()))
+        return told.all("SessionOverflowed").map(({ outcome }) => outcome)
+      }).pipe(Effect.scoped),
+      [{ accessControl: open, sessions: { maxWaiting: 1 } }, ["refused"]],
+      [{ accessControl: open, sessions: { maxWaiting: 1, overflow: "drop-oldest" } }, ["dropped"]],
+      () => Effect.never
     ),
 
   "limits.maxInbox": () =>

@@ -95,12 +95,34 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
           ? new GatewayError({ reason: "not-found", message: `there is no event "${eventId}"` })
           : Effect.succeed(record)
       )
+    /** Waits until the event's run was abandoned, and a person is asked. */
+    const abandoned = (eventId: string) =>
+      Effect.gen(function* () {
+        const told = yield* gateway.events("ApprovalRequested")
+        const looks = Stream.filter(told, (event) => event._tag === "Lagged" || event.eventId === eventId)
+        yield* Stream.concat(Stream.make("now"), looks).pipe(
+          Stream.mapEffect(() => gateway.find(eventId)),
+          Stream.takeUntil((record) => record?.state === "awaiting-approval"),
+          Stream.runDrain
+        )
+        return held(yield* find(eventId))
+      }).pipe(Effect.scoped)
+    /** The event's end, or, where another run of its session took it over, that one's. */
+    const answered = (eventId: string) =>
+      Effect.flatMap(gateway.outcome(eventId), (ended) =>
+        ended.run?.state === "merged" && ended.mergedInto !== undefined
+          ? gateway.outcome(ended.mergedInto)
+          : Effect.succeed(ended)
+      )
     const settled = (eventId: string) =>
       Effect.gen(function* () {
         yield* decided(eventId)
         const record = yield* find(eventId)
         return record.decision === "execute" || record.decision === "skip"
-          ? answerOf(yield* gateway.outcome(eventId), options)
+          ? yield* Effect.raceFirst(
+              Effect.map(answered(eventId), (ended) => answerOf(ended, options)),
+              abandoned(eventId)
+            )
           : held(record)
       })
     const closed = (eventId: string) => Effect.zipRight(Deferred.await(closing), Effect.map(find(eventId), held))

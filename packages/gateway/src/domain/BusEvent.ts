@@ -61,7 +61,7 @@ export interface HeartbeatSkipped extends OfEvent<"HeartbeatSkipped"> {
   readonly reason: string
   readonly consecutiveSkips: number
 }
-/** A merge window closed: these events are one from here on. */
+/** A merge window closed, or a run of their session took them over: these events are one from here on. */
 export interface EventsMerged extends OfEvent<"EventsMerged"> {
   readonly source: EventSource
   readonly mergeKey: string
@@ -72,6 +72,16 @@ export interface EventsMerged extends OfEvent<"EventsMerged"> {
 export interface BudgetExhausted extends Base<"BudgetExhausted"> {
   readonly tokensUsed: number
   readonly dailyBudget: number
+}
+/** More was waiting in a session than may: an event was refused, or the run that had waited longest was dropped. */
+export interface SessionOverflowed extends Base<"SessionOverflowed"> {
+  readonly agentId: string
+  readonly sessionKey: string
+  /** Runs that wait in it. */
+  readonly waiting: number
+  readonly outcome: "refused" | "dropped"
+  /** The event whose run was dropped; one that was refused has no id. */
+  readonly eventId: string | undefined
 }
 /** An event waits for a person. */
 export interface ApprovalRequested extends OfEvent<"ApprovalRequested"> {
@@ -146,6 +156,7 @@ export type BusEvent =
   | HeartbeatSkipped
   | EventsMerged
   | BudgetExhausted
+  | SessionOverflowed
   | ApprovalRequested
   | ApprovalDecided
   | SwitchChanged

@@ -300,6 +300,30 @@ export type RetentionConfig = typeof RetentionConfig.Type
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
 
+/** What becomes of events for a session that has a run under way already: there is one at a time. */
+export const SessionsConfig = Schema.Struct({
+  /**
+   * - `queue`: each has a run of its own, in order.
+   * - `collect`: what waits becomes one run that lists it all.
+   * - `interrupt`: the run under way is cancelled, and what it was asked stays in the history; the newest has the next run.
+   * - `steer`: the runner may take what waits into the run under way; what it does not take is queued.
+   *
+   * Default: `queue`.
+   */
+  whenBusy: withDefault(OneOf("queue", "collect", "interrupt", "steer"), "queue"),
+  /** `collect` only: milliseconds without another event after which a session's run begins. Default: 2,000. */
+  collectMs: withDefault(Positive, 2_000),
+  /** Runs of one session that may wait. Default: 20. */
+  maxWaiting: withDefault(PositiveInt, 20),
+  /**
+   * What becomes of an event for a session that is full: `refuse`, it is not accepted (`overloaded`); `drop-oldest`, the run
+   * that has waited longest is cancelled. Default: `refuse`. What a policy had held back is accepted already, and never
+   * refused.
+   */
+  overflow: withDefault(OneOf("refuse", "drop-oldest"), "refuse")
+})
+export type SessionsConfig = typeof SessionsConfig.Type
+
 const DEFAULT_AGENT = "agent"
 
 /** What a gateway is configured with. Every key has a default but those marked otherwise. */
@@ -318,6 +342,7 @@ export const GatewayConfig = Schema.Struct({
   policies: Schema.optionalWith(PolicyConfig, { default: () => Schema.decodeSync(PolicyConfig)({}) }),
   /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
   prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
+  sessions: Schema.optionalWith(SessionsConfig, { default: () => Schema.decodeSync(SessionsConfig)({}) }),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
   retention: Schema.optionalWith(RetentionConfig, { default: () => Schema.decodeSync(RetentionConfig)({}) }),
   /** Where days and hours begin and crons are read. Default: `UTC`. */

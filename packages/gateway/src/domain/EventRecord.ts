@@ -69,7 +69,7 @@ export interface EventRecord {
   readonly policy: string | undefined
   readonly reason: string | undefined
   readonly evidence: Evidence | undefined
-  /** The event this one was merged into. */
+  /** The event this one was merged into, by a policy or by a run of its session that took it over. */
   readonly mergedInto: string | undefined
   readonly approval: Approval | undefined
   readonly run: RunRecord | undefined
@@ -77,7 +77,7 @@ export interface EventRecord {
   readonly delivery: Delivery | undefined
 }
 
-const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled"])
+const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled", "merged"])
 
 /** Whether nothing more will happen to it. */
 export const isFinal = ({ run, state }: EventRecord): boolean =>

@@ -29,6 +29,11 @@ export interface RunTask {
    * silent is interrupted. A runner that never says it is held to `limits.runTimeoutMs` alone.
    */
   readonly onProgress?: Effect.Effect<void>
+  /**
+   * Takes what was said in the session since, oldest first: it is part of this run then, and has none of its own. What is not
+   * taken has the next run. Given where `sessions.whenBusy` is `steer`.
+   */
+  readonly steering?: Effect.Effect<ReadonlyArray<string>>
 }
 
 /** Tokens as the provider counted them. */
@@ -47,10 +52,11 @@ export interface RunResult {
 
 /**
  * - `pending`: decided, or to be tried again, and not dispatched yet. `running`: the agent has it.
- * - `completed`, `failed`: ended. `cancelled`: the kill switch ended it.
+ * - `completed`, `failed`: ended. `cancelled`: the kill switch, a newer message or a full session ended it.
+ * - `merged`: another run of its session has taken over what it was for.
  * - `abandoned`: cut off too often, or went on although it was interrupted.
  */
-export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled"
+export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled" | "merged"
 
 /** A run as it is recorded. */
 export interface RunRecord {

@@ -215,12 +215,14 @@ export const make = (config: GatewayConfig) =>
       })
     )
 
-    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt => {
+    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt | undefined => {
       const { agentId, source } = routed.event
       if (tx.duplicateOf !== undefined) {
         tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
         return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
       }
+      const { sessionKey } = routed.event
+      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return undefined
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
@@ -294,6 +296,10 @@ export const make = (config: GatewayConfig) =>
             message: `the gateway is busy: ${holds.counts.undecided} events wait for a policy to answer; try again in a second`
           })
     }
+    const sessionFull = new GatewayError({
+      reason: "overloaded",
+      message: `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting); try again in a second`
+    })
     const submit: AdmissionShape["submit"] = (input, also) =>
       Effect.suspend(() => {
         const routed = route(input, clock.unsafeCurrentTimeMillis())
@@ -301,14 +307,16 @@ export const make = (config: GatewayConfig) =>
         const refused = refusal(routed.right.event.agentId)
         if (refused !== undefined) return refused
         const accept = (cause: Cause | undefined) =>
-          journal.step(
-            (tx) => {
-              const receipt = admit(tx, routed.right, cause)
-              also?.(tx)
-              return receipt
-            },
-            { dedupeKey: routed.right.dedupeKey, sheddable: true }
-          )
+          journal
+            .step(
+              (tx) => {
+                const receipt = admit(tx, routed.right, cause)
+                if (receipt !== undefined) also?.(tx)
+                return receipt
+              },
+              { dedupeKey: routed.right.dedupeKey, sheddable: true }
+            )
+            .pipe(Effect.flatMap((receipt) => (receipt === undefined ? sessionFull : Effect.succeed(receipt))))
         const { causedBy } = routed.right.event
         return causedBy === undefined ? accept(undefined) : Effect.flatMap(causeOf(store, causedBy), accept)
       })

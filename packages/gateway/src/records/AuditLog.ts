@@ -20,6 +20,7 @@ export type AuditKind =
   | "run.retrying"
   | "run.ended"
   | "run.escalated"
+  | "run.merged"
   | "run.fenced"
   | "approval.voted"
   | "approval.changed"
@@ -27,6 +28,7 @@ export type AuditKind =
   | "switch.changed"
   | "job.changed"
   | "policy.changed"
+  | "session.overflowed"
   | "session.deleted"
   | "storage.recovered"
   /** The beginning of the chain was pruned: `data` has the last record pruned, `prunedTo`, and its `hash`. */

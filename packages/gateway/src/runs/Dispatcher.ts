@@ -6,15 +6,23 @@ import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import * as Attempts from "./Attempt.ts"
+import { make as makeBusy } from "./BusySession.ts"
 import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
 import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
 import { make as makeTasks, type Progress } from "./RunTasks.ts"
+import { make as makeLimit } from "./SessionLimit.ts"
+import { make as makeSessionSteps } from "./SessionSteps.ts"
 
 export interface DispatcherShape {
   /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
   readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
+  /**
+   * Whether an event has to be refused since too much waits in its session. Within the step that would accept it: that it is
+   * refused is recorded in it.
+   */
+  readonly refuses: (tx: Tx, sessionKey: string, agentId: string) => boolean
   /** The most tokens a run for this could use. */
   readonly estimate: (dispatch: Dispatch) => number
   /** What a run for this would be, as a person is asked to approve it. */
@@ -50,14 +58,17 @@ export const make = (config: GatewayConfig) =>
     const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
     const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
+    const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
       limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
       mayStart: (agentId) => killSwitch.mode(agentId) === "running"
     })
+    const limit = yield* makeLimit(config.sessions, lanes)
+    const busy = yield* makeBusy(config.sessions, { ...limit, merge })
+    const { collectMs, whenBusy } = config.sessions
     const active = new Map<string, RunItem>()
-    const terminated = new Set<string>()
     /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
     const heldBack = new Set<string>()
     const idle: Array<() => void> = []
@@ -156,11 +167,22 @@ export const make = (config: GatewayConfig) =>
     const work = (item: RunItem): Effect.Effect<void> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
+          if (
+            whenBusy === "interrupt" &&
+            item.event.sessionKey !== undefined &&
+            lanes.waitingIn(item.lane).length > 0
+          ) {
+            return yield* untilWritten(supersede(item))
+          }
+          yield* untilWritten(busy.collect(item))
           while (true) {
             const attempt = yield* untilWritten(start(item))
-            if (attempt === undefined) return void heldBack.add(item.runId)
+            if (attempt === undefined) {
+              if (!item.gone) heldBack.add(item.runId)
+              return
+            }
             const progress: Progress = { at: undefined }
-            const outcome = yield* Attempts.run(tasks.run(item, progress), {
+            const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
               restore,
               watch: watchOf(attempt, progress),
               beside: keepLease(item, attempt),
@@ -176,7 +198,7 @@ export const make = (config: GatewayConfig) =>
               exit = Exit.failCause(waited.cause)
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
-            if (Exit.isInterrupted(exit) && !terminated.has(item.runId)) return
+            if (Exit.isInterrupted(exit) && item.stopped === undefined) return
             return yield* untilWritten(end(item, attempt, exit))
           }
         })
@@ -199,22 +221,48 @@ export const make = (config: GatewayConfig) =>
     }
     const release = (item: RunItem): void => {
       active.delete(item.runId)
-      terminated.delete(item.runId)
       if (heldBack.delete(item.runId)) lanes.giveBack(item)
       else lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const enqueue = (item: Omit<RunItem, "lane">): void => {
-      lanes.add({ ...item, lane: laneOf(item) })
+    const itemOf = (dispatch: Dispatch, runId: string, attempt: number): RunItem => ({
+      ...dispatch,
+      runId,
+      attempt,
+      lane: laneOf(dispatch),
+      gone: false,
+      stopped: undefined
+    })
+    const enqueue = (item: RunItem): void => {
+      if (item.gone) return
+      lanes.add(item)
+      if (item.event.sessionKey !== undefined) arrived(item)
       pump()
+    }
+    /** Interrupts a run that is not to be tried again. */
+    const stop = (item: RunItem, why: RunItem["stopped"]): void => {
+      item.stopped ??= why
+      fork(`stop:${item.runId}`, FiberMap.remove(fibers, item.runId))
+    }
+    const arrived = ({ lane }: RunItem): void => {
+      if (whenBusy === "interrupt") {
+        for (const running of active.values()) if (running.lane === lane) stop(running, "superseded")
+      }
+      if (whenBusy !== "collect") return
+      // Until no more has come for a while.
+      lanes.hold(lane)
+      const open = Effect.sync(() => {
+        lanes.open(lane)
+        pump()
+      })
+      fork(`collect:${lane}`, Effect.zipRight(Effect.sleep(collectMs), open))
     }
 
     yield* killSwitch.onChange(() => {
       for (const item of active.values()) {
         if (killSwitch.mode(item.agentId) !== "terminated") continue
-        terminated.add(item.runId)
-        fork(`terminate:${item.runId}`, FiberMap.remove(fibers, item.runId))
+        stop(item, "terminated")
       }
       lanes.reconsider()
       pump()
@@ -259,7 +307,7 @@ export const make = (config: GatewayConfig) =>
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
             const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
             yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
-          } else enqueue({ ...dispatch, runId, attempt })
+          } else enqueue(itemOf(dispatch, runId, attempt))
         }
       }
     })
@@ -268,8 +316,14 @@ export const make = (config: GatewayConfig) =>
       dispatch: (tx, runId, dispatch) => {
         record(tx, runId, dispatch, tasks.estimate(dispatch))
         dispatched?.add(runId)
-        tx.onCommit(() => enqueue({ ...dispatch, runId, attempt: 0 }))
+        const item = itemOf(dispatch, runId, 0)
+        limit.admit(tx, item, (tx, oldest, error) => {
+          drop(tx, oldest, error)
+          reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
+        })
+        tx.onCommit(() => enqueue(item))
       },
+      refuses: limit.refuses,
       estimate: tasks.estimate,
       propose: tasks.propose,
       running: () => active.size,

@@ -10,6 +10,8 @@ export interface Waiting {
 interface Lane<Item> {
   readonly waiting: Array<Item>
   running: boolean
+  /** Nothing of it begins for now. */
+  held: boolean
   /** The agent in whose `ready` list the lane stands: its first item's. */
   readyFor: string | undefined
 }
@@ -50,8 +52,35 @@ export class Lanes<Item extends Waiting> {
   has(lane: string): boolean {
     return this.lanes.has(lane)
   }
+  /** What waits in this lane, first come first. */
+  waitingIn(lane: string): ReadonlyArray<Item> {
+    return this.lanes.get(lane)?.waiting ?? []
+  }
+  /** Lets nothing of the lane begin until it is opened. */
+  hold(key: string): void {
+    const lane = this.lanes.get(key)
+    if (lane === undefined) return
+    lane.held = true
+    lane.readyFor = undefined
+  }
+  open(key: string): void {
+    const lane = this.lanes.get(key)
+    if (lane === undefined) return
+    lane.held = false
+    this.makeReady(key, lane)
+  }
+  /** Takes out one that waits. */
+  remove(item: Item): void {
+    const lane = this.lanes.get(item.lane)
+    const place = lane?.waiting.indexOf(item) ?? -1
+    if (lane === undefined || place === -1) return
+    lane.waiting.splice(place, 1)
+    this.waiting -= 1
+    if (lane.waiting.length > 0) this.makeReady(item.lane, lane)
+    else if (!lane.running) this.lanes.delete(item.lane)
+  }
   add(item: Item): void {
-    const lane = this.lanes.get(item.lane) ?? { waiting: [], running: false, readyFor: undefined }
+    const lane = this.lanes.get(item.lane) ?? { waiting: [], running: false, held: false, readyFor: undefined }
     this.lanes.set(item.lane, lane)
     lane.waiting.push(item)
     this.waiting += 1
@@ -113,7 +142,7 @@ export class Lanes<Item extends Waiting> {
   }
   private makeReady(key: string, lane: Lane<Item>): void {
     const first = lane.waiting[0]
-    if (first === undefined || lane.running || lane.readyFor === first.agentId) return
+    if (first === undefined || lane.running || lane.held || lane.readyFor === first.agentId) return
     lane.readyFor = first.agentId
     const agent = this.agentOf(first.agentId)
     MutableList.append(agent.ready, key)

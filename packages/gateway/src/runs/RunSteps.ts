@@ -6,7 +6,7 @@ import type { RunResult, Usage } from "../domain/Run.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
-import { SessionStore } from "../records/SessionStore.ts"
+import { type NewTurn, SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
 import type { RunExit } from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
@@ -29,6 +29,12 @@ export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
   /** Attempts made so far. The number of the last one fences off what earlier ones come to. */
   attempt: number
+  /** What it is asked: what it takes over of others is added. */
+  taskDescription: string
+  /** It has ended before its turn came. */
+  gone: boolean
+  /** Why it was interrupted, when it is not to be tried again. */
+  stopped: "terminated" | "superseded" | undefined
 }
 
 /** A run that was given up: a person is to say what becomes of its event. */
@@ -50,6 +56,9 @@ type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "at
 /** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
 export const LEASE = 60_000
 
+/** A run of a session that interrupts: the newest message has the next one. */
+export const SUPERSEDED = "interrupted by a newer message of its session (sessions.whenBusy)"
+
 const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   if (Cause.isInterruptedOnly(cause)) return "terminated by the kill switch"
   const failure = Cause.squash(cause)
@@ -68,6 +77,14 @@ export const isResult = (result: RunResult): boolean =>
 /** The session whose history the run is shown and adds to. */
 export const sessionOf = ({ accessControl }: GatewayConfig, { event }: Dispatch): string | undefined =>
   accessControl.mode === "chat" ? event.sessionKey : undefined
+
+/** What a run was asked, as the history of its session has it. */
+export const userTurn = ({ event, taskDescription }: RunItem): NewTurn => ({
+  role: "user",
+  content: taskDescription,
+  sender: event.sender,
+  eventId: event.id
+})
 
 /** What is recorded of runs: each a step of the journal, with its audit record, its place in the ledger and what is told. */
 export const make = (config: GatewayConfig) =>
@@ -97,9 +114,13 @@ export const make = (config: GatewayConfig) =>
       else if (text.trim() !== "") outbox.prepare(tx, { event, agentId, runId, outcome: "completed", text })
     }
 
-    /** When the attempt began; `undefined`, and nothing is recorded, when the kill switch holds it back by now. */
+    /**
+     * Begins the next attempt; `undefined`, and nothing is recorded, when the run has ended before its turn came, or the kill
+     * switch holds it back by now.
+     */
     const start = (item: RunItem) =>
-      journal.step((tx) => {
+      journal.step((tx): Attempt | undefined => {
+        if (item.gone) return undefined
         const { agentId, event, runId, taskDescription } = item
         if (killSwitch.mode(agentId) !== "running") return undefined
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
@@ -169,7 +190,8 @@ export const make = (config: GatewayConfig) =>
         const { agentId, event, runId } = item
         const result = Exit.isSuccess(exit) ? exit.value : undefined
         const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
-        const error = Exit.isFailure(exit) ? messageOf(exit.cause) : null
+        const superseded = state === "cancelled" && item.stopped === "superseded"
+        const error = superseded ? SUPERSEDED : Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
         const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
         const { inputTokens, outputTokens } = charged !== undefined && isUsage(charged) ? charged : NO_USAGE
@@ -195,10 +217,10 @@ export const make = (config: GatewayConfig) =>
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
           sessions.append(tx, session, agentId, [
-            { role: "user", content: item.taskDescription, sender: event.sender, eventId: event.id },
+            userTurn(item),
             { role: "assistant", content: result.text, eventId: event.id }
           ])
-        }
+        } else if (session !== undefined && superseded) sessions.append(tx, session, agentId, [userTurn(item)])
         audit.append(tx, {
           kind: "run.ended",
           eventId: event.id,

@@ -62,12 +62,23 @@ export const make = (config: GatewayConfig) =>
         .history(key, { turns: historyTurns, characters: historyCharacters })
         .pipe(Effect.mapError((cause) => new AgentRunError({ message: cause.message, retryable: true, cause })))
     }
-    const run = (item: RunItem, progress: Progress): Effect.Effect<RunResult, AgentRunError> => {
+    const run = (
+      item: RunItem,
+      progress: Progress,
+      steering: Effect.Effect<ReadonlyArray<string>> | undefined
+    ): Effect.Effect<RunResult, AgentRunError> => {
       const onProgress = Effect.map(Clock.currentTimeMillis, (now) => {
         progress.at = now
       })
       return Effect.zipRight(checkApproved(item), historyOf(item)).pipe(
-        Effect.flatMap((history) => runner.run({ ...taskOf(item, item.runId, item.attempt), history, onProgress })),
+        Effect.flatMap((history) =>
+          runner.run({
+            ...taskOf(item, item.runId, item.attempt),
+            history,
+            onProgress,
+            ...(steering === undefined ? {} : { steering })
+          })
+        ),
         Effect.filterOrFail(
           isResult,
           () =>
