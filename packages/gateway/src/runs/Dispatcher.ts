@@ -231,6 +231,7 @@ export const make = (config: GatewayConfig) =>
       runId,
       attempt,
       lane: laneOf(dispatch),
+      priority: dispatch.event.priority,
       gone: false,
       stopped: undefined
     })
