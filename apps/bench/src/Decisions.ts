@@ -38,7 +38,9 @@ const state: PolicyState = {
   heartbeat: { consecutiveSkips: 0, changed: true },
   merge: null,
   approval: null,
-  chain: { depth: 0, count: 1 }
+  chain: { depth: 0, count: 1 },
+  sender: { count: 0 },
+  agent: { failures: 0, lastAt: null }
 }
 /** Half go the whole chain, the others stop at a policy: early, late, or at a merge. */
 const events: ReadonlyArray<GatewayEvent> = Array.from({ length: 64 }, (_, i) => ({

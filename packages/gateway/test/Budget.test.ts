@@ -288,7 +288,7 @@ describe("N3: metered at completion: here reserved before, settled after", () =>
         expect(yield* gw.outcome(fine.eventId)).toMatchObject({ run: { state: "completed" } })
       }).pipe(
         Effect.provide(
-          gatewayOn(file, { accessControl: { allowedSenders: ["ada"] } }, ({ event }) =>
+          gatewayOn(file, { accessControl: { allowedSenders: ["ada"] }, policies: patient }, ({ event }) =>
             typeof event.payload === "number"
               ? Effect.succeed(nonsense[event.payload] as ReturnType<typeof answerOf>)
               : Effect.succeed(answerOf("ok"))
@@ -298,6 +298,8 @@ describe("N3: metered at completion: here reserved before, settled after", () =>
     })
   )
 })
+
+const patient = { circuitBreaker: { maxFailures: "unlimited" } } as const
 
 describe("the ledger after a restart", () => {
   it.scoped("equals the one before, with runs that ended, failed, wait and were cut off", () =>

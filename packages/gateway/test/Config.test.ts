@@ -336,6 +336,7 @@ const history = Effect.gen(function* () {
   for (const text of ["one", "two", "three"]) yield* run(message({ payload: { text } }))
   return (yield* run(message({ payload: { text: "four" } }))).text
 })
+const broken: Respond = () => Effect.fail(new AgentRunError({ message: "broken", retryable: false }))
 const busy: Respond = () => Effect.fail(new AgentRunError({ message: "busy", retryable: true }))
 
 const eventsKept = Effect.gen(function* () {
@@ -658,6 +659,51 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       decision(event()),
       [policies({ businessHours: day }), "execute"],
       [policies({ businessHours: { ...day, days: ["Friday"] } }), "queue"]
+    ),
+
+  "policies.quietHours.from": () =>
+    differ(
+      decision(event()),
+      [policies({ quietHours: { from: "00:01", to: "06:00" } }), "execute"],
+      [policies({ quietHours: { from: "00:00", to: "06:00" } }), "queue"]
+    ),
+  "policies.quietHours.to": () =>
+    differ(
+      Effect.zipRight(TestClock.adjust("6 hours"), decision(event())),
+      [policies({ quietHours: { from: "00:00", to: "06:00" } }), "execute"],
+      [policies({ quietHours: { from: "00:00", to: "06:01" } }), "queue"]
+    ),
+  "policies.quietHours.days": () =>
+    differ(
+      decision(event()),
+      [policies({ quietHours: day }), "queue"],
+      [policies({ quietHours: { ...day, days: ["Friday"] } }), "execute"]
+    ),
+  "policies.quietHours.minPriority": () =>
+    differ(
+      decision(event({ priority: "high" })),
+      [policies({ quietHours: day }), "execute"],
+      [policies({ quietHours: { ...day, minPriority: "critical" } }), "queue"]
+    ),
+  "policies.circuitBreaker.maxFailures": () =>
+    differ(
+      Effect.zipRight(Effect.exit(run(event())), decision(event())),
+      [policies({}), "execute"],
+      [policies({ circuitBreaker: { maxFailures: 1 } }), "queue"],
+      broken
+    ),
+  "policies.circuitBreaker.cooldownMs": () =>
+    differ(
+      Effect.zipRight(Effect.exit(run(event())), Effect.zipRight(TestClock.adjust("1 second"), decision(event()))),
+      [policies({ circuitBreaker: { maxFailures: 1 } }), "queue"],
+      [policies({ circuitBreaker: { maxFailures: 1, cooldownMs: 1_000 } }), "execute"],
+      broken
+    ),
+  "policies.maxPerSenderPerMinute": () =>
+    differ(
+      Effect.zipRight(decision(event({ sender: "ada" })), decision(event({ sender: "ada" }))),
+      [policies({}), "execute"],
+      [policies({ maxPerSenderPerMinute: 1 }), "skip"]
     ),
 
   "prices.*.inputPerMillion": () =>

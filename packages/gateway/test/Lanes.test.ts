@@ -109,7 +109,7 @@ describe("limits of a whole gateway", () => {
       const ask = (text: string, priority: EventPriority, sessionKey?: string) =>
         gw.submit({ source: "webhook", agentId: "slow", priority, sessionKey, payload: { text } })
       const first = yield* ask("first", "normal")
-      yield* told.until("ProactiveActionInitiated")
+      yield* told.until("ProactiveActionInitiated", 1)
       const later = [
         yield* ask("low", "low"),
         yield* ask("normal", "normal"),

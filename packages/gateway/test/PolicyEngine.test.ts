@@ -44,6 +44,8 @@ const state = (change: Partial<PolicyState> = {}): PolicyState => ({
   merge: null,
   approval: null,
   chain: { depth: 0, count: 1 },
+  sender: { count: 0 },
+  agent: { failures: 0, lastAt: null },
   ...change
 })
 

@@ -59,20 +59,27 @@ export const parseWallTime = (text: string): number | undefined => {
 export const HeartbeatPolicy = OneOf("always", "adaptive", "conservative")
 export type HeartbeatPolicy = typeof HeartbeatPolicy.Type
 
+const Days = Schema.Array(OneOf("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"))
+
 /** `from` inclusive, `to` exclusive; a `to` before `from` runs past midnight. */
 const HoursConfig = Schema.Struct({
   from: WallTime,
   to: WallTime,
   /** Default: Monday to Friday. */
-  days: withDefault(Schema.Array(OneOf("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")), [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday"
-  ])
+  days: withDefault(Days, ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"])
 })
 export type HoursConfig = typeof HoursConfig.Type
+
+/** Hours as above, in which only what is urgent has a run. */
+export const QuietHoursConfig = Schema.Struct({
+  from: WallTime,
+  to: WallTime,
+  /** Days they begin on. Default: every day. */
+  days: withDefault(Days, ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]),
+  /** What does not wait is at least so urgent. Default: `high`. */
+  minPriority: withDefault(OneOf(...EventPriority.literals), "high")
+})
+export type QuietHoursConfig = typeof QuietHoursConfig.Type
 
 export const AgentConfig = Schema.Struct({
   /** System prompt. Default: none. */
@@ -184,6 +191,14 @@ export const LoopGuardConfig = Schema.Struct({
 })
 export type LoopGuardConfig = typeof LoopGuardConfig.Type
 
+export const CircuitBreakerConfig = Schema.Struct({
+  /** Runs of an agent that fail in a row before it is given a rest. Default: 5. */
+  maxFailures: withDefault(Limit(PositiveInt), 5),
+  /** Milliseconds of rest; after it, one run a rest's time is let through until one has not failed. Default: 60,000. */
+  cooldownMs: withDefault(Positive, 60_000)
+})
+export type CircuitBreakerConfig = typeof CircuitBreakerConfig.Type
+
 export const PolicyConfig = Schema.Struct({
   /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
   dailyTokenBudget: withDefault(Limit(Count), 100_000),
@@ -200,12 +215,20 @@ export const PolicyConfig = Schema.Struct({
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
   /** When a chain of events and the runs that cause them is taken for a loop. `unlimited` must be written out. */
   loopGuard: Schema.optionalWith(LoopGuardConfig, { default: () => Schema.decodeSync(LoopGuardConfig)({}) }),
+  /** When an agent whose runs fail is given a rest. `unlimited` must be written out. */
+  circuitBreaker: Schema.optionalWith(CircuitBreakerConfig, {
+    default: () => Schema.decodeSync(CircuitBreakerConfig)({})
+  }),
+  /** Events a minute that one sender has handled, over all agents; more are skipped. Default: `unlimited`. */
+  maxPerSenderPerMinute: withDefault(Limit(PositiveInt), "unlimited"),
   /** How many different persons must approve; one denies. Default: 1. */
   approvers: withDefault(PositiveInt, 1),
   /** What becomes of events for a stopped agent: refused, with 503 over HTTP, or kept until it is resumed. Default: `refuse`. */
   whenStopped: withDefault(OneOf("refuse", "keep"), "refuse"),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
-  businessHours: Schema.optional(HoursConfig)
+  businessHours: Schema.optional(HoursConfig),
+  /** In these hours events that are not urgent wait for their end, and heartbeats are skipped. Default: none. */
+  quietHours: Schema.optional(QuietHoursConfig)
 })
 export type PolicyConfig = typeof PolicyConfig.Type
 

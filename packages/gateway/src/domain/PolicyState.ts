@@ -39,4 +39,11 @@ export interface PolicyState {
    * outside; and how many events of that chain came in the minute until it, itself included.
    */
   readonly chain: { readonly depth: number; readonly count: number }
+  /** Events of this event's sender in the minute until now, itself included while it is that young; 0 without a sender. */
+  readonly sender: { readonly count: number }
+  /**
+   * How the agent's runs went: how many failed in a row until now, and when, of such a row, the last one failed or another
+   * was let through; `null` when the last one did not fail.
+   */
+  readonly agent: { readonly failures: number; readonly lastAt: Date | null }
 }

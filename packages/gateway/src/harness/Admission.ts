@@ -8,6 +8,7 @@ import type { Action, Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import * as Alarm from "../internal/Alarm.ts"
 import { supervise } from "../internal/Supervisor.ts"
+import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
@@ -20,12 +21,13 @@ import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
-import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
+import { type Cause, causeOf } from "./Causes.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
+import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
 import { StateView } from "./StateView.ts"
 import { type Case, make as makeVerdict } from "./Verdict.ts"
 
@@ -76,6 +78,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const bus = yield* EventBus
     const ledger = yield* BudgetLedger
+    const health = yield* AgentHealth
     const engine = yield* PolicyEngine
     const dispatcher = yield* Dispatcher
     const killSwitch = yield* KillSwitch
@@ -84,7 +87,8 @@ export const make = (config: GatewayConfig) =>
     const nextId = makeIds()
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
-    const chains = new ChainCounts()
+    const chains = new RecentCounts()
+    const senders = new RecentCounts()
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
@@ -110,7 +114,9 @@ export const make = (config: GatewayConfig) =>
         heartbeat: heartbeats.of(subject.agentId),
         merge: mergeKey === undefined ? null : { key: mergeKey, count: members.length },
         approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by },
-        chain: event.chain ?? OUTSIDE
+        chain: event.chain ?? OUTSIDE,
+        sender: { count: event.sender === undefined ? 0 : senders.of(event.sender, now) },
+        agent: health.of(subject.agentId)
       })
     }
     /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
@@ -207,7 +213,8 @@ export const make = (config: GatewayConfig) =>
         yield* loadHolds(store, holds)
         alarm.reset()
         const now = yield* Clock.currentTimeMillis
-        yield* chains.load(store, now)
+        yield* loadCounts(chains, store, "chain_root", now)
+        yield* loadCounts(senders, store, "sender", now)
         for (const { dueAt, event, onChange } of holds.values()) {
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
           else if (dueAt !== undefined) alarm.set(event.id, dueAt)
@@ -226,6 +233,7 @@ export const make = (config: GatewayConfig) =>
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
+      if (event.sender !== undefined) senders.add(event.sender, tx.now)
       tx.publish({
         _tag: "GatewayEventReceived",
         at: tx.now,

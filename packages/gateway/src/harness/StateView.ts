@@ -13,6 +13,8 @@ export class StateView implements PolicyState {
   readonly merge: PolicyState["merge"]
   readonly approval: PolicyState["approval"]
   readonly chain: PolicyState["chain"]
+  readonly sender: PolicyState["sender"]
+  readonly agent: PolicyState["agent"]
 
   constructor(facts: Omit<PolicyState, "nextMorning">) {
     this.now = facts.now
@@ -23,6 +25,8 @@ export class StateView implements PolicyState {
     this.merge = facts.merge
     this.approval = facts.approval
     this.chain = facts.chain
+    this.sender = facts.sender
+    this.agent = facts.agent
   }
   get nextMorning(): Date {
     return this.now.at(this.now.minuteOfDay < MORNING ? 0 : 1, MORNING)

@@ -25,11 +25,14 @@ type Packed = readonly [
   merge: PolicyState["merge"],
   approval: PolicyState["approval"],
   chainDepth: number,
-  chainCount: number
+  chainCount: number,
+  senderCount: number,
+  failures: number,
+  failedAt: number | null
 ]
 
 export const encode = (passed: ReadonlyArray<string>, state: PolicyState): string => {
-  const { approval, budget, chain, heartbeat, merge, now, pending, rate } = state
+  const { agent, approval, budget, chain, heartbeat, merge, now, pending, rate, sender } = state
   const packed: Packed = [
     passed,
     now.epochMillis,
@@ -50,7 +53,10 @@ export const encode = (passed: ReadonlyArray<string>, state: PolicyState): strin
     merge,
     approval,
     chain.depth,
-    chain.count
+    chain.count,
+    sender.count,
+    agent.failures,
+    agent.lastAt === null ? null : agent.lastAt.getTime()
   ]
   return JSON.stringify(packed)
 }
@@ -73,7 +79,9 @@ export const decode = (text: string): Evidence => {
       heartbeat: { consecutiveSkips: packed[14], changed: packed[15] === 1 },
       merge: packed[16],
       approval: packed[17],
-      chain: { depth: packed[18], count: packed[19] }
+      chain: { depth: packed[18], count: packed[19] },
+      sender: { count: packed[20] },
+      agent: { failures: packed[21], lastAt: packed[22] === null ? null : new Date(packed[22]) }
     }
   }
 }

@@ -179,6 +179,15 @@ export interface SwitchRow {
   readonly changed_by: string
 }
 
+/** An agent whose last runs failed. */
+export interface FailureRow {
+  readonly agent_id: string
+  /** How many in a row. */
+  readonly count: number
+  /** When the last one failed, or another was let through. */
+  readonly at: number
+}
+
 /** A start of the gateway that has not ended in order, so far. */
 export interface StartRow {
   readonly id: string
@@ -197,6 +206,7 @@ export interface Rows {
   readonly switches: SwitchRow
   readonly deliveries: DeliveryRow
   readonly starts: StartRow
+  readonly failures: FailureRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -213,7 +223,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   jobs: ["id"],
   switches: ["scope"],
   deliveries: ["id"],
-  starts: ["id"]
+  starts: ["id"],
+  failures: ["agent_id"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

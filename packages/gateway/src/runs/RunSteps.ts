@@ -3,6 +3,7 @@ import type { GatewayConfig } from "../domain/Config.ts"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { RunResult, Usage } from "../domain/Run.ts"
+import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
@@ -92,6 +93,7 @@ export const make = (config: GatewayConfig) =>
     const journal = yield* Journal
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
+    const health = yield* AgentHealth
     const sessions = yield* SessionStore
     const outbox = yield* Outbox
     const killSwitch = yield* KillSwitch
@@ -214,6 +216,7 @@ export const make = (config: GatewayConfig) =>
           }
         })
         ledger.settle(runId, inputTokens + outputTokens, tx.now)
+        health.ended(tx, agentId, state)
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
           sessions.append(tx, session, agentId, [
@@ -271,6 +274,7 @@ export const make = (config: GatewayConfig) =>
         }
       })
       ledger.reserve(runId, reserved, tx.now)
+      health.began(tx, agentId)
     }
 
     /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
@@ -283,6 +287,7 @@ export const make = (config: GatewayConfig) =>
           set: { state: "abandoned", lease_until: null, input_tokens: charged, error, ended_at: tx.now }
         })
         ledger.settle(run.id, charged, tx.now)
+        health.ended(tx, run.agent_id, "abandoned")
         const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens: charged, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({

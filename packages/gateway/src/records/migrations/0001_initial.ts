@@ -37,6 +37,7 @@ const statements: ReadonlyArray<string> = [
   `CREATE INDEX events_merged ON events (merged_into, seq) WHERE merged_into IS NOT NULL`,
   `CREATE INDEX events_heartbeats ON events (agent_id, seq) WHERE source = 'heartbeat'`,
   `CREATE INDEX events_chained ON events (received_at) WHERE chain_root IS NOT NULL`,
+  `CREATE INDEX events_sent ON events (received_at) WHERE sender IS NOT NULL`,
   `CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
     event_id TEXT NOT NULL,
@@ -162,6 +163,11 @@ const statements: ReadonlyArray<string> = [
   `CREATE TABLE starts (
     id TEXT NOT NULL PRIMARY KEY,
     started_at BIGINT NOT NULL
+  )`,
+  `CREATE TABLE failures (
+    agent_id TEXT NOT NULL PRIMARY KEY,
+    count INTEGER NOT NULL,
+    at BIGINT NOT NULL
   )`
 ]
 
