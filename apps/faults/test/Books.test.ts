@@ -1,7 +1,8 @@
 import { copyFileSync } from "node:fs"
 import Database from "better-sqlite3"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { type Books, check } from "../src/Books.ts"
+import type { Books } from "../src/Books.ts"
+import { check } from "../src/Check.ts"
 import * as Disk from "../src/Disk.ts"
 import { type Plan, plan, run, say } from "../src/Round.ts"
 import * as Rows from "../src/Rows.ts"
@@ -10,11 +11,20 @@ import * as Rows from "../src/Rows.ts"
 const calm = (after: number): Plan => ({
   seed: 1,
   lives: [
-    { faults: [], end: { after, signal: "SIGKILL" }, early: false },
-    { faults: [], end: { after, signal: "SIGTERM" }, early: false }
+    { faults: [], end: { after, signal: "SIGKILL" }, early: false, resumes: false },
+    { faults: [], end: { after, signal: "SIGTERM" }, early: false, resumes: false }
   ],
   shift: 0,
-  dailyTokenBudget: "unlimited"
+  rules: {
+    dailyTokenBudget: "unlimited",
+    whenBusy: "queue",
+    overflow: "refuse",
+    approvers: 1,
+    maxAttempts: 1_000,
+    onCrash: "retry",
+    whenStopped: "refuse",
+    maxUncleanStarts: "unlimited"
+  }
 })
 
 /** Whether there is enough of everything to have something to tamper with. */
