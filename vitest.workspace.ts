@@ -14,5 +14,6 @@ export default defineWorkspace([
   project("agents", "packages/agents"),
   project("server", "packages/server"),
   project("demo", "apps/demo"),
+  project("faults", "apps/faults"),
   project("docs", ".")
 ])

@@ -13,6 +13,7 @@ const commands = {
   demo: [process.execPath, ...source, "apps/demo/src/main.ts"],
   // What users run is the compiled code: that is what is measured.
   bench: [process.execPath, "--expose-gc", "apps/bench/dist/main.js"],
+  faults: [process.execPath, "apps/faults/dist/main.js"],
   test: [bin("vitest"), "run", "--maxWorkers=2", "--minWorkers=1"]
 }
 
@@ -53,7 +54,7 @@ if (!installed()) {
   const code = await run(npx, ["--yes", packageManager, "install", "--frozen-lockfile"])
   if (code !== 0) process.exit(code)
 }
-if (name === "bench") {
+if (name === "bench" || name === "faults") {
   const code = await run(bin("tsc"), ["-b", `apps/${name}`])
   if (code !== 0) process.exit(code)
 }

@@ -18,8 +18,10 @@ export type Fault =
   | { readonly kind: "frozen"; readonly hold: number }
   /** Somebody sets the wall clock, to so many milliseconds from where it was. */
   | { readonly kind: "clock"; readonly by: number }
-  /** All agents are paused, and resumed. */
-  | { readonly kind: "paused"; readonly hold: number }
+  /** All agents are switched so, and resumed. */
+  | { readonly kind: "pause" | "stop" | "terminate"; readonly hold: number }
+  /** What the crash-loop breaker holds is let go. */
+  | { readonly kind: "release" }
 
 const SECOND = 1_000
 const MINUTE = 60 * SECOND
@@ -39,7 +41,7 @@ export const draw = (dice: Dice): Fault => {
     case 3:
       return { kind: "frozen", hold: dice.int(20, 400) }
     case 4:
-      return { kind: "paused", hold: dice.int(20, 300) }
+      return { kind: dice.pick(["pause", "stop", "terminate"]), hold: dice.int(20, 300) }
     case 5:
       return { kind: "clock", by: dice.int(SECOND, dice.pick([MINUTE, 5 * MINUTE, 3 * HOUR])) }
     default:
@@ -48,7 +50,11 @@ export const draw = (dice: Dice): Fault => {
 }
 
 export const describe = (fault: Fault): string =>
-  `${fault.kind}(${"hold" in fault ? `${fault.hold} ms` : `${fault.by > 0 ? "+" : ""}${fault.by / SECOND} s`})`
+  "hold" in fault
+    ? `${fault.kind}(${fault.hold} ms)`
+    : "by" in fault
+      ? `${fault.kind}(${fault.by > 0 ? "+" : ""}${fault.by / SECOND} s)`
+      : fault.kind
 
 /** What a fault is done to. */
 export interface Victim {
@@ -100,11 +106,20 @@ const begin = async (fault: Fault, { child, disk, moveClock, storage, witness }:
     case "clock":
       await child.ask({ ask: "clock", shift: moveClock(fault.by) })
       return () => {}
-    case "paused":
-      if (await child.ask({ ask: "pause" })) witness.switches += 1
+    case "pause":
+    case "stop":
+    case "terminate": {
+      const thrown = await child.ask({ ask: fault.kind })
+      if (thrown) witness.switches += 1
+      const from = performance.now()
       return async () => {
+        if (thrown && fault.kind !== "pause") witness.stops.push({ from, to: performance.now() })
         if (await child.ask({ ask: "resume" })) witness.switches += 1
       }
+    }
+    case "release":
+      if (await child.ask({ ask: "release" })) witness.crashes = 0
+      return () => {}
   }
 }
 

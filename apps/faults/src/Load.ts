@@ -12,6 +12,7 @@ interface Answer {
 
 const ANSWER_WITHIN = 15_000
 const LONGEST_PAUSE = 12
+const MOST_AT_ONCE = 4
 const PEOPLE = ["ada", "bob"] as const
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
@@ -51,6 +52,24 @@ export interface LoadOptions {
   readonly witness: Witness
 }
 
+/** Has one person, or both, answer one of what waits for them, as chance has it. */
+export const answerOne = async ({ child, dice, url, witness }: LoadOptions): Promise<void> => {
+  const gone = new AbortController()
+  void child.ended.then(() => gone.abort())
+  const pending = (await request(url, "/approvals", { as: "ada" }, gone.signal))?.body.approvals
+  const [first] = Array.isArray(pending) ? pending.slice(dice.int(0, 1)) : []
+  const id: unknown = isObject(first) ? first.id : undefined
+  if (typeof id !== "string") return
+  const people = dice.chance(0.4) ? PEOPLE : [dice.pick(PEOPLE)]
+  const answer = async (by: Principal, verb: "approve" | "deny"): Promise<void> => {
+    const given = await request(url, `/approvals/${id}/${verb}`, { as: by, body: "{}" }, gone.signal)
+    if (given?.status !== 200 && given?.status !== 409) return
+    const state = verb === "approve" ? "approved" : "denied"
+    witness.verdicts.push({ approvalId: id, state, by, status: given.status })
+  }
+  await Promise.all(people.map((by) => answer(by, dice.chance(0.7) ? "approve" : "deny")))
+}
+
 /** Mixed load on one life of the server, from when it listens until it has ended. */
 export const load = async ({ child, dice, url, witness }: LoadOptions): Promise<void> => {
   const gone = new AbortController()
@@ -71,23 +90,29 @@ export const load = async ({ child, dice, url, witness }: LoadOptions): Promise<
       "x-hub-signature-256": `sha256=${signature}`
     })
   }
-  const note = (key: string, answer: Answer | undefined): void => {
+  const note = (key: string, sentAt: number, answer: Answer | undefined): void => {
     const eventId = answer?.body.eventId
     if (answer?.status !== 202 || typeof eventId !== "string") return
+    witness.taken.push({ key, sentAt, answeredAt: performance.now() })
     if (answer.body.status === "duplicate") witness.repeated.push({ key, eventId })
     else witness.accepted.set(key, eventId)
   }
+  const deliverAndNote = async (key: string): Promise<Answer | undefined> => {
+    const sentAt = performance.now()
+    const answer = await deliver(key)
+    note(key, sentAt, answer)
+    return answer
+  }
   const webhooks = async (kinds: readonly [string, ...ReadonlyArray<string>]): Promise<void> => {
     const known = [...witness.accepted.keys()].find((key) => kinds.includes(key.split("-")[0] ?? ""))
-    if (known !== undefined) note(known, await deliver(known))
+    if (known !== undefined) await deliverAndNote(known)
     while (child.isAlive()) {
       const key = witness.nextKey(dice.pick(kinds))
       // Now and then the same delivery twice at once: both are answered, and there is one event.
       const times = dice.chance(0.1) ? [1, 2] : [1]
-      const answers = await Promise.all(times.map(() => deliver(key)))
-      for (const answer of answers) note(key, answer)
+      const answers = await Promise.all(times.map(() => deliverAndNote(key)))
       if (answers.every((answer) => answer !== undefined && answer.status !== 202)) witness.refused.add(key)
-      else if (witness.accepted.has(key) && dice.chance(0.1)) note(key, await deliver(key))
+      else if (witness.accepted.has(key) && dice.chance(0.1)) await deliverAndNote(key)
       await pause(dice.int(0, LONGEST_PAUSE))
     }
   }
@@ -96,36 +121,27 @@ export const load = async ({ child, dice, url, witness }: LoadOptions): Promise<
     const sentAt = performance.now()
     const answer = await post("/chat", { text: key, chatId }, {}, sender)
     const eventId = answer?.body.eventId
+    if (answer?.status === 503 && String(answer.body.detail).includes("sessions.maxWaiting")) {
+      witness.refused.add(key)
+      witness.full += 1
+    }
     if (answer === undefined || typeof eventId !== "string") return
     witness.accepted.set(key, eventId)
     if (answer.status !== 200) return
     const reply = typeof answer.body.reply === "string" ? answer.body.reply : null
     witness.heard.push({ key, eventId, reply, sentAt, answeredAt: performance.now(), sender, chatId })
   }
-  /** Says one thing after the other, and now and then two without waiting for the first's answer. */
+  /** Says one thing after the other, and now and then several without waiting for the first's answer. */
   const chat = async (sender: Principal, chatId: string): Promise<void> => {
     while (child.isAlive()) {
-      const first = say(sender, chatId)
-      if (dice.chance(0.3)) await Promise.all([first, say(sender, chatId)])
-      else await first
+      const times = dice.chance(0.3) ? dice.int(2, MOST_AT_ONCE) : 1
+      await Promise.all(Array.from({ length: times }, () => say(sender, chatId)))
       await pause(dice.int(0, LONGEST_PAUSE))
     }
   }
-  const answer = async (approvalId: string, by: Principal, verb: "approve" | "deny"): Promise<void> => {
-    const given = await post(`/approvals/${approvalId}/${verb}`, {}, {}, by)
-    if (given?.status !== 200 && given?.status !== 409) return
-    const state = verb === "approve" ? "approved" : "denied"
-    witness.verdicts.push({ approvalId, state, by, status: given.status })
-  }
   const approver = async (): Promise<void> => {
     while (child.isAlive()) {
-      const pending = (await request(url, "/approvals", { as: "ada" }, gone.signal))?.body.approvals
-      const [first] = Array.isArray(pending) ? pending.slice(dice.int(0, 1)) : []
-      const id: unknown = isObject(first) ? first.id : undefined
-      if (typeof id === "string") {
-        const people = dice.chance(0.4) ? PEOPLE : [dice.pick(PEOPLE)]
-        await Promise.all(people.map((by) => answer(id, by, dice.pick(["approve", "deny"]))))
-      }
+      await answerOne({ child, dice, url, witness })
       await pause(dice.int(0, 4 * LONGEST_PAUSE))
     }
   }

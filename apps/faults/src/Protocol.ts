@@ -1,7 +1,10 @@
+/** What a switch can be told, and the crash-loop breaker. */
+export type Switching = "pause" | "stop" | "terminate" | "resume" | "release"
+
 /** What the harness asks of a server, over the channel between parent and child. */
 export type Request =
   | { readonly id: number; readonly ask: "clock"; readonly shift: number }
-  | { readonly id: number; readonly ask: "pause" | "resume" }
+  | { readonly id: number; readonly ask: Switching }
   /** Writes the audit, as `AuditLog.export` gives it, to a file. */
   | { readonly id: number; readonly ask: "export"; readonly file: string }
 
@@ -22,7 +25,20 @@ export interface ServerOptions {
   readonly storage: string
   /** Without heartbeats and crons: nothing happens that was not asked for, so that it comes to rest. */
   readonly quiet: boolean
+  readonly rules: Rules
+}
+
+/** What chance decides, round by round, of how the server is configured. */
+export interface Rules {
   readonly dailyTokenBudget: number | "unlimited"
+  readonly whenBusy: "queue" | "collect" | "interrupt" | "steer"
+  readonly overflow: "refuse" | "drop-oldest"
+  readonly approvers: 1 | 2
+  readonly maxAttempts: number
+  readonly onCrash: "retry" | "escalate"
+  readonly whenStopped: "refuse" | "keep"
+  /** Beside `unlimited`, only where the plan has nothing but what leads to it. */
+  readonly maxUncleanStarts: number | "unlimited"
 }
 
 /** What the server's doors are opened with. Nothing here is worth stealing. */
@@ -30,7 +46,6 @@ export const SECRET = "faults-webhook-secret"
 export const PRINCIPALS = { ada: "token-of-ada", bob: "token-of-bob" } as const
 export type Principal = keyof typeof PRINCIPALS
 
-export const MAX_ATTEMPTS = 3
 export const DRAIN_DEADLINE = 300
 /** Longer than a round, and shorter than the clock is set on at the end of it. */
 export const APPROVAL_TTL = 1_800_000

@@ -11,6 +11,7 @@ export interface EventRow {
   readonly dedupe_key: string | null
   readonly state: string
   readonly merged_into: string | null
+  readonly run_id: string | null
 }
 export interface RunRow {
   readonly id: string
@@ -20,7 +21,9 @@ export interface RunRow {
   readonly input_tokens: number
   readonly output_tokens: number
   readonly reserved_tokens: number
+  readonly task: string
   readonly text: string | null
+  readonly error: string | null
   readonly created_at: number
 }
 export interface ApprovalRow {
@@ -28,11 +31,24 @@ export interface ApprovalRow {
   readonly event_id: string
   readonly state: string
   readonly decided_by: string | null
+  /** The abandoned run it is about. */
+  readonly run_id: string | null
+  readonly proposal: string
+  readonly digest: string
+  readonly approvers: number
+  readonly consumed_by: string | null
+}
+export interface VoteRow {
+  readonly approval_id: string
+  readonly voter: string
+  readonly answer: "approved" | "denied"
+  readonly digest: string
 }
 export interface TurnRow {
   readonly seq: number
   readonly session_key: string
   readonly role: string
+  readonly content: string
   readonly event_id: string | null
 }
 export interface AuditRow {
@@ -56,6 +72,7 @@ export interface Rows {
   readonly events: ReadonlyArray<EventRow>
   readonly runs: ReadonlyArray<RunRow>
   readonly approvals: ReadonlyArray<ApprovalRow>
+  readonly votes: ReadonlyArray<VoteRow>
   readonly turns: ReadonlyArray<TurnRow>
   readonly audit: ReadonlyArray<AuditRow>
   readonly switches: ReadonlyArray<SwitchRow>
@@ -71,6 +88,7 @@ export const read = (file: string): Rows => {
       events: all<EventRow>("events", "seq"),
       runs: all<RunRow>("runs", "rowid"),
       approvals: all<ApprovalRow>("approvals", "rowid"),
+      votes: all<VoteRow>("votes", "rowid"),
       turns: all<TurnRow>("turns", "seq"),
       audit: all<AuditRow>("audit", "chain, seq"),
       switches: all<SwitchRow>("switches", "scope")

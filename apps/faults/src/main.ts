@@ -43,9 +43,12 @@ const keep = (file: string): string => {
 const began = performance.now()
 const elapsed = (): number => (performance.now() - began) / 1_000
 const total = { done: 0, failed: 0, events: 0, runs: 0, promises: 0 }
+/** What there was to check: how many of each. */
+const seen = new Map<string, number>()
 const last = from + rounds - 1
 let next = from
 
+const see = (what: string): void => void seen.set(what, (seen.get(what) ?? 0) + 1)
 const report = (round: number, planned: Plan, { books, file, found }: Outcome): void => {
   const events = books?.rows.events.length ?? 0
   const runs = books?.rows.runs.length ?? 0
@@ -54,6 +57,9 @@ const report = (round: number, planned: Plan, { books, file, found }: Outcome): 
   total.events += events
   total.runs += runs
   total.promises += promises
+  for (const { state } of books?.rows.runs ?? []) see(`runs ${state}`)
+  for (const { run_id, state } of books?.rows.approvals ?? [])
+    see(`${run_id === null ? "approvals" : "escalations"} ${state}`)
   if (found.length === 0) {
     if (values.verbose)
       console.log(`round ${round} ok: ${events} events, ${runs} runs, ${promises} promises; ${say(planned)}`)
@@ -89,5 +95,11 @@ if (next <= last) console.log(`faults: ${minutes} minutes are over; go on with -
 console.log(
   `faults: ${total.done} rounds, ${total.failed} failed, seed ${seed}; ${total.events} events, ${total.runs} runs, ` +
     `${total.promises} promises held to, ${elapsed().toFixed(0)} s`
+)
+console.log(
+  `faults: ${[...seen]
+    .sort()
+    .map(([what, times]) => `${times} ${what}`)
+    .join(", ")}`
 )
 process.exitCode = total.failed > 0 || total.done === 0 ? 1 : 0

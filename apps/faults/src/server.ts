@@ -6,14 +6,14 @@ import { NodeRuntime } from "@effect/platform-node"
 import { OfflineRunner } from "@postilion/agents"
 import { AgentRunError, AgentRunner, AuditLog, GatewayService } from "@postilion/gateway"
 import { HttpAddress, Postilion, type PostilionConfigInput } from "@postilion/server"
-import { Chunk, Effect, Layer, Random, Runtime, Schema, Stream } from "effect"
+import { Chunk, Effect, Layer, Random, Runtime, Stream } from "effect"
 import {
   APPROVAL_TTL,
   DRAIN_DEADLINE,
-  MAX_ATTEMPTS,
   PRINCIPALS,
   type Request,
   SECRET,
+  type ServerOptions,
   TELLING,
   type Told
 } from "./Protocol.ts"
@@ -24,14 +24,7 @@ process.on("SIGXFSZ", () => {})
 
 const tell = (told: Told): void => void writeSync(TELLING, `${JSON.stringify(told)}\n`)
 
-const Options = Schema.parseJson(
-  Schema.Struct({
-    storage: Schema.String,
-    quiet: Schema.Boolean,
-    dailyTokenBudget: Schema.Union(Schema.Number, Schema.Literal("unlimited"))
-  })
-)
-const { dailyTokenBudget, quiet, storage } = Schema.decodeUnknownSync(Options)(process.argv[2])
+const { quiet, rules, storage } = JSON.parse(process.argv[2] ?? "") as ServerOptions
 
 const sources: Pick<PostilionConfigInput, "heartbeat" | "crons"> = quiet
   ? {}
@@ -56,12 +49,20 @@ const config: PostilionConfigInput = {
   ],
   accessControl: { allowedSenders: Object.keys(PRINCIPALS) },
   policies: {
-    dailyTokenBudget,
+    dailyTokenBudget: rules.dailyTokenBudget,
     maxActionsPerHour: "unlimited",
     mergeWindowMs: 150,
-    requireApprovalFor: ["deploy"]
+    requireApprovalFor: ["deploy"],
+    approvers: rules.approvers,
+    whenStopped: rules.whenStopped
   },
-  limits: { maxAttempts: MAX_ATTEMPTS, approvalTtlMs: APPROVAL_TTL }
+  sessions: { whenBusy: rules.whenBusy, collectMs: 20, maxWaiting: 2, overflow: rules.overflow },
+  limits: {
+    maxAttempts: rules.maxAttempts,
+    onCrash: rules.onCrash,
+    maxUncleanStarts: rules.maxUncleanStarts,
+    approvalTtlMs: APPROVAL_TTL
+  }
 }
 
 const LONGEST_RUN = 30
@@ -90,9 +91,11 @@ const answer = (request: Request) =>
       case "clock":
         return setShift(request.shift)
       case "pause":
-        return yield* (yield* GatewayService).pause({ by: "harness" })
+      case "stop":
+      case "terminate":
       case "resume":
-        return yield* (yield* GatewayService).resume({ by: "harness" })
+      case "release":
+        return void (yield* (yield* GatewayService)[request.ask]({ by: "harness" }))
       case "export": {
         const lines = yield* Stream.runCollect((yield* AuditLog).export)
         writeFileSync(

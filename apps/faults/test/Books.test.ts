@@ -1,20 +1,33 @@
 import { copyFileSync } from "node:fs"
 import Database from "better-sqlite3"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { type Books, check } from "../src/Books.ts"
+import { type Books, isSuperseded } from "../src/Books.ts"
+import { check } from "../src/Check.ts"
 import * as Disk from "../src/Disk.ts"
+import type { Rules } from "../src/Protocol.ts"
 import { type Plan, plan, run, say } from "../src/Round.ts"
 import * as Rows from "../src/Rows.ts"
 
+const RULES: Rules = {
+  dailyTokenBudget: "unlimited",
+  whenBusy: "collect",
+  overflow: "drop-oldest",
+  approvers: 2,
+  maxAttempts: 1,
+  onCrash: "retry",
+  whenStopped: "refuse",
+  maxUncleanStarts: "unlimited"
+}
+
 /** Two lives of so many milliseconds, and no faults but a kill. */
-const calm = (after: number): Plan => ({
+const calm = (rules: Rules, after: number): Plan => ({
   seed: 1,
   lives: [
-    { faults: [], end: { after, signal: "SIGKILL" }, early: false },
-    { faults: [], end: { after, signal: "SIGTERM" }, early: false }
+    { faults: [], end: { after, signal: "SIGKILL" }, early: false, resumes: false },
+    { faults: [], end: { after, signal: "SIGTERM" }, early: false, resumes: false }
   ],
   shift: 0,
-  dailyTokenBudget: "unlimited"
+  rules
 })
 
 /** Whether there is enough of everything to have something to tamper with. */
@@ -23,50 +36,73 @@ const isRich = ({ rows, witness }: Books): boolean =>
   witness.repeated.length > 0 &&
   witness.verdicts.length > 0 &&
   witness.heard.length > 0 &&
-  rows.approvals.some(({ state }) => state === "approved") &&
+  rows.approvals.some(({ consumed_by, run_id }) => run_id === null && consumed_by !== null) &&
+  rows.approvals.some(({ run_id }) => run_id !== null) &&
   rows.turns.length > 2 &&
-  rows.events.some(({ state }) => state === "merged")
+  rows.runs.some(({ error }) => error?.startsWith("dropped")) &&
+  rows.runs.some(({ state }) => state === "merged")
+
+const isInterrupted = ({ rows }: Books): boolean => rows.runs.some(isSuperseded) && rows.turns.length > 2
 
 const disk = Disk.make()
 afterAll(disk.remove)
 
-let file = ""
-let honest: Books
+/** Books that are in order, and the file they are of. */
+interface Honest {
+  readonly file: string
+  readonly books: Books
+}
+let honest: Honest
+/** Those of sessions in which what is newer interrupts. */
+let interrupted: Honest
 
-beforeAll(async () => {
+const keep = async (rules: Rules, isEnough: (books: Books) => boolean): Promise<Honest> => {
+  let kept: Honest | undefined
   // A busy machine gets less done in the same time.
   for (const after of [1_000, 4_000, 15_000]) {
-    const outcome = await run(calm(after), disk, `calm-${after}`)
-    if (outcome.books === undefined) throw new Error(outcome.found.join("\n"))
-    file = outcome.file
-    honest = outcome.books
-    if (isRich(honest)) return
+    const { books, file, found } = await run(calm(rules, after), disk, `${rules.whenBusy}-${after}`)
+    if (books === undefined) throw new Error(found.join("\n"))
+    kept = { books, file }
+    if (isEnough(books)) return kept
   }
-}, 120_000)
+  if (kept === undefined) throw new Error("nothing was run")
+  return kept
+}
+
+beforeAll(async () => {
+  honest = await keep(RULES, isRich)
+  interrupted = await keep({ ...RULES, whenBusy: "interrupt" }, isInterrupted)
+}, 240_000)
 
 /** What is found in a copy of the books after somebody was at them. */
-const after = (...statements: ReadonlyArray<string>): ReadonlyArray<string> => {
+const after = ({ books, file }: Honest, ...statements: ReadonlyArray<string>): ReadonlyArray<string> => {
   const copy = `${file}.tampered`
   copyFileSync(file, copy)
   const db = new Database(copy)
   let changes = 0
-  const [heard] = honest.witness.heard
+  const [heard] = books.witness.heard
   for (const statement of statements) {
     changes += db.prepare(statement.replace(HEARD, `'${heard?.eventId}'`)).run().changes
   }
   db.close()
   expect(changes).toBeGreaterThan(0)
-  return check({ ...honest, rows: Rows.read(copy) })
+  return check({ ...books, rows: Rows.read(copy) })
 }
 
 const ONE_COMPLETED = "(SELECT id FROM runs WHERE state = 'completed' LIMIT 1)"
+const ONE_MERGED = "(SELECT id FROM runs WHERE state = 'merged' LIMIT 1)"
+const ONE_ABANDONED = "(SELECT id FROM runs WHERE state = 'abandoned' LIMIT 1)"
+const ONE_USED = "(SELECT id FROM approvals WHERE consumed_by IS NOT NULL AND run_id IS NULL LIMIT 1)"
+const SECOND_START = "(SELECT seq FROM audit WHERE kind = 'gateway.started' LIMIT 1 OFFSET 1)"
 /** In a statement: the id of a message that was answered. */
 const HEARD = ":heard"
 
 describe("the check of the books", () => {
   it("finds nothing wrong with books that are in order, and they are not empty", () => {
-    expect(check(honest)).toEqual([])
-    expect(isRich(honest)).toBe(true)
+    expect(check(honest.books)).toEqual([])
+    expect(isRich(honest.books)).toBe(true)
+    expect(check(interrupted.books)).toEqual([])
+    expect(isInterrupted(interrupted.books)).toBe(true)
   })
 
   const tampering: ReadonlyArray<readonly [what: string, found: RegExp, ...statements: ReadonlyArray<string>]> = [
@@ -127,20 +163,132 @@ describe("the check of the books", () => {
       /export: line \d+ is not the file's record/,
       "DELETE FROM audit WHERE seq > (SELECT max(seq) - 3 FROM audit)"
     ],
-    ["a switch is as nobody left it", /is paused; recorded: running/, "UPDATE switches SET mode = 'paused'"]
+    ["a switch is as nobody left it", /is paused; recorded: running/, "UPDATE switches SET mode = 'paused'"],
+    [
+      "a run that was taken over is as good as answered",
+      /is completed; recorded: 1 merges/,
+      `UPDATE runs SET state = 'completed' WHERE id = ${ONE_MERGED}`
+    ],
+    [
+      "what was taken over is not in the run that took it over",
+      /is not in the task of the run it is merged into/,
+      `UPDATE runs SET task = 'another' WHERE event_id =
+        (SELECT merged_into FROM events WHERE run_id = ${ONE_MERGED})`
+    ],
+    [
+      "what was taken over is merged into another",
+      /was taken over for .*, and its event for evt_other/,
+      `UPDATE events SET merged_into = 'evt_other' WHERE run_id = ${ONE_MERGED}`
+    ],
+    [
+      "a run is cancelled for no reason",
+      /is cancelled, and nothing cancelled it/,
+      "UPDATE runs SET error = 'just so' WHERE error LIKE 'dropped%'"
+    ],
+    [
+      "a vote is missing",
+      /needs 2 and is approved by/,
+      `DELETE FROM votes WHERE voter = 'ada' AND approval_id = ${ONE_USED}`
+    ],
+    [
+      "a vote was for something else",
+      /is for something else than it shows/,
+      `UPDATE votes SET digest = 'another' WHERE approval_id = ${ONE_USED}`
+    ],
+    [
+      "an approval shows something else than its digest says",
+      /is for something else than it shows/,
+      `UPDATE approvals SET proposal = replace(proposal, '"task":"', '"task":"not ') WHERE id = ${ONE_USED}`
+    ],
+    [
+      "what ran is not what was approved",
+      /is not what apr_.* approved/,
+      `UPDATE runs SET task = 'another' WHERE id = (SELECT consumed_by FROM approvals WHERE id = ${ONE_USED})`
+    ],
+    [
+      "what needs an approval ran without one",
+      /used 0 approvals, and its agent was called/,
+      `UPDATE approvals SET consumed_by = NULL WHERE id = ${ONE_USED}`
+    ],
+    [
+      "a run is abandoned that was not cut off",
+      /is about .*, which is failed/,
+      `UPDATE runs SET state = 'failed' WHERE id = ${ONE_ABANDONED}`
+    ],
+    [
+      "nobody was asked about a run that was abandoned",
+      /is abandoned, and a person was asked 0 times/,
+      "UPDATE audit SET body = replace(body, 'run.escalated', 'run.forgotten')"
+    ],
+    [
+      "a run was begun although all was paused",
+      /was begun while \* was paused/,
+      "UPDATE audit SET body = json_set(body, '$.kind', 'switch.changed', '$.data.scope', '*', '$.data.mode', 'paused') WHERE seq = 2"
+    ],
+    [
+      "a run was begun although the gateway was held",
+      /was begun while the gateway was held/,
+      `UPDATE audit SET body = json_set(body, '$.kind', 'gateway.held') WHERE seq = ${SECOND_START} - 1`
+    ]
   ]
   for (const [what, found, ...statements] of tampering) {
     it(`finds it when ${what}`, () => {
-      expect(after(...statements).join("\n")).toMatch(found)
+      expect(after(honest, ...statements).join("\n")).toMatch(found)
     })
   }
 
+  it("finds it when a message that was interrupted is forgotten", () => {
+    const statement =
+      "DELETE FROM turns WHERE event_id IN (SELECT event_id FROM runs WHERE error LIKE 'interrupted by a newer%')"
+    expect(after(interrupted, statement).join("\n")).toMatch(/has 0 turns, not 1/)
+  })
+
+  it("finds it when a run is given up before its time, dropped where that is not so, or interrupted", () => {
+    const { books } = honest
+    const rules: Rules = { ...RULES, maxAttempts: 5, overflow: "refuse" }
+    const found = check({ ...books, rules }).join("\n")
+    expect(found).toMatch(/was abandoned after 1 attempts of 5/)
+    expect(found).toMatch(/is cancelled, and nothing cancelled it: dropped/)
+    expect(check({ ...interrupted.books, rules: RULES }).join("\n")).toMatch(/nothing cancelled it: interrupted/)
+  })
+
+  it("finds it when something is taken while all is stopped, and when a full session's refusal is not recorded", () => {
+    const { witness } = honest.books
+    witness.stops.push({ from: 0, to: Number.POSITIVE_INFINITY })
+    witness.full += 1
+    const found = check(honest.books)
+    witness.stops.pop()
+    witness.full -= 1
+    expect(found.filter((line) => /was accepted while everything was stopped/.test(line))).toHaveLength(
+      witness.taken.length
+    )
+    expect(found.at(0)).toMatch(/refused since their session was full; recorded: 0/)
+  })
+
+  it("finds it when somebody was told that an answer counts that does not", () => {
+    const { rows, witness } = honest.books
+    const denied = rows.approvals.find(({ state }) => state === "denied")
+    const by = denied?.decided_by === "ada" ? "bob" : "ada"
+    for (const status of [200, 409] as const) {
+      witness.verdicts.push({
+        approvalId: denied?.id ?? "",
+        state: "denied",
+        by: status === 200 ? by : by === "ada" ? "bob" : "ada",
+        status
+      })
+      const found = check(honest.books)
+      witness.verdicts.pop()
+      expect(found.join("\n")).toMatch(new RegExp(`was answered ${status} to denied`))
+    }
+  })
+
   it("finds it when what was refused is there, and when a duplicate was given another id", () => {
-    const [[key = "", eventId = ""] = []] = honest.witness.accepted
-    const { witness } = honest
+    const { books } = honest
+    const { witness } = books
+    const [[key = "", eventId = ""] = []] = witness.accepted
     witness.refused.add(key)
     witness.repeated.push({ key, eventId: "evt_other" })
-    const found = check(honest)
+    const found = check(books)
     witness.refused.delete(key)
     witness.repeated.pop()
     expect(found).toEqual([

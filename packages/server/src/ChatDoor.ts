@@ -105,25 +105,25 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
           Stream.takeUntil((record) => record?.state === "awaiting-approval"),
           Stream.runDrain
         )
-        return held(yield* find(eventId))
+        return yield* find(eventId)
       }).pipe(Effect.scoped)
-    /** The event's end, or, where another run of its session took it over, that one's. */
-    const answered = (eventId: string) =>
-      Effect.flatMap(gateway.outcome(eventId), (ended) =>
-        ended.run?.state === "merged" && ended.mergedInto !== undefined
-          ? gateway.outcome(ended.mergedInto)
-          : Effect.succeed(ended)
+    /** The event's end, or that a person is asked what becomes of it, since its run was abandoned. */
+    const end = (eventId: string) =>
+      Effect.raceFirst(
+        Effect.map(gateway.outcome(eventId), (record) => ({ record, answer: answerOf })),
+        Effect.map(abandoned(eventId), (record) => ({ record, answer: held }))
       )
     const settled = (eventId: string) =>
       Effect.gen(function* () {
         yield* decided(eventId)
         const record = yield* find(eventId)
-        return record.decision === "execute" || record.decision === "skip"
-          ? yield* Effect.raceFirst(
-              Effect.map(answered(eventId), (ended) => answerOf(ended, options)),
-              abandoned(eventId)
-            )
-          : held(record)
+        if (record.decision !== "execute" && record.decision !== "skip") return held(record)
+        const own = yield* end(eventId)
+        const { event, mergedInto, run } = own.record
+        // Where another run of its session took it over, that one's answer is its answer.
+        const { answer, record: last } =
+          run?.state === "merged" && mergedInto !== undefined ? yield* end(mergedInto) : own
+        return answer({ ...last, event }, options)
       })
     const closed = (eventId: string) => Effect.zipRight(Deferred.await(closing), Effect.map(find(eventId), held))
 
