@@ -56,6 +56,10 @@ export type EventState =
 export interface Evidence {
   /** The policies that were asked before the one that decided, and passed. */
   readonly passed: ReadonlyArray<string>
+  /** The policies after the one that decided. */
+  readonly notAsked: ReadonlyArray<string>
+  /** Whether the policy that decided failed. */
+  readonly failed: boolean
   /** What all of them saw. */
   readonly state: Omit<PolicyState, "now" | "nextMorning"> & { readonly now: Date }
 }

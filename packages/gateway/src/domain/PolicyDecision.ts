@@ -23,4 +23,8 @@ export interface Judgement {
   readonly policy: string
   /** `_tag`s of the policies that passed, in the order they were asked. */
   readonly passed: ReadonlyArray<string>
+  /** `_tag`s of the policies that were not asked any more. */
+  readonly notAsked: ReadonlyArray<string>
+  /** The policy that decided failed, or answered with what is no decision: that is why the event waits for a person. */
+  readonly failed: boolean
 }

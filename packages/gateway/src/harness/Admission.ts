@@ -157,11 +157,13 @@ export const make = (config: GatewayConfig) =>
         return judged.decision.action
       }
       const { agentId, event, held, row } = subject
-      if (row !== undefined) {
-        audit.append(tx, { kind: "event.accepted", eventId: event.id, data: { source: event.source, agentId } })
-      }
+      const data = { source: event.source, agentId }
+      const accepted =
+        row === undefined
+          ? {}
+          : ({ held: 1, accepted_seq: audit.append(tx, { kind: "event.accepted", eventId: event.id, data }) } as const)
       if (held === undefined) {
-        record(tx, subject, { state: "accepted" })
+        record(tx, subject, { state: "accepted", ...accepted })
         hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
       }
       tx.onCommit(() => awaitAnswer(subject.event.id, asked, answers))
@@ -240,6 +242,8 @@ export const make = (config: GatewayConfig) =>
       const row: EventRow = {
         seq: lastSeq,
         id,
+        // Set by the record that tells of it.
+        accepted_seq: 0,
         source,
         agent_id: agentId,
         priority: event.priority,
@@ -261,6 +265,7 @@ export const make = (config: GatewayConfig) =>
         merge_key: null,
         merged_into: null,
         decided_at: null,
+        held: 0,
         run_id: null,
         caused_by: event.causedBy ?? null,
         chain_root: chain?.root ?? null,

@@ -81,8 +81,9 @@ export const make = (options: PolicyEngineOptions = {}) =>
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
     const timeout = options.policyTimeoutMs ?? 5_000
     let chain: ReadonlyArray<SchedulingPolicy> = []
-    /** For each place in the chain, who passed when it decides. */
+    /** For each place in the chain, who passed when it decides, and who is not asked any more. */
     let passedBefore: ReadonlyArray<ReadonlyArray<string>> = [[]]
+    let notAskedAfter: ReadonlyArray<ReadonlyArray<string>> = [[]]
     const listeners = new Set<() => void>()
 
     const setChain = (policies: ReadonlyArray<SchedulingPolicy>): void => {
@@ -90,6 +91,7 @@ export const make = (options: PolicyEngineOptions = {}) =>
       chain = [...policies].sort((a, b) => a.priority - b.priority)
       const names = chain.map(({ _tag }) => _tag)
       passedBefore = [...names.keys(), names.length].map((count) => names.slice(0, count))
+      notAskedAfter = [...names.keys(), names.length].map((count) => names.slice(count + 1))
       for (const listener of listeners) listener()
     }
     const taken = (tag: string) => chain.some((policy) => policy._tag === tag)
@@ -153,29 +155,30 @@ export const make = (options: PolicyEngineOptions = {}) =>
         const policy = chain[i] as SchedulingPolicy
         const answer = answers.get(policy._tag) ?? ask(policy, event, state)
         if (answer._tag === "Suspended") return answer
-        const passed = passedBefore[i] as ReadonlyArray<string>
+        const by = (decision: PolicyDecision, failed: boolean): Judgement => ({
+          decision,
+          policy: policy._tag,
+          passed: passedBefore[i] ?? [],
+          notAsked: notAskedAfter[i] ?? [],
+          failed
+        })
         if (answer._tag === "Failure") {
           const failure = Cause.squash(answer.cause)
           const why = failure instanceof Error ? failure.message : String(failure)
-          return {
-            decision: { action: "escalate", reason: `policy ${policy._tag} failed: ${why}` },
-            policy: policy._tag,
-            passed
-          }
+          return by({ action: "escalate", reason: `policy ${policy._tag} failed: ${why}` }, true)
         }
         const decision = answer.value
         if (decision == null) continue
         const flaw = flawOf(decision)
-        if (flaw !== undefined) {
-          const reason = `policy ${policy._tag} answered with ${flaw}`
-          return { decision: { action: "escalate", reason }, policy: policy._tag, passed }
-        }
-        return { decision, policy: policy._tag, passed }
+        if (flaw === undefined) return by(decision, false)
+        return by({ action: "escalate", reason: `policy ${policy._tag} answered with ${flaw}` }, true)
       }
       return {
         decision: { action: "execute", taskDescription: describeTask(event) },
         policy: DEFAULT_POLICY,
-        passed: passedBefore[chain.length] as ReadonlyArray<string>
+        passed: passedBefore[chain.length] ?? [],
+        notAsked: [],
+        failed: false
       }
     }
 

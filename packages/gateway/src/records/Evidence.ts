@@ -1,12 +1,16 @@
 import type { Evidence } from "../domain/EventRecord.ts"
+import type { Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
+
+/** Who passed, who was not asked any more, and whether who decided failed. */
+type PackedAsked = readonly [passed: ReadonlyArray<string>, notAsked: ReadonlyArray<string>, failed: 0 | 1]
 
 /**
  * The state a decision was made on, as it is kept with every event: a tuple rather than an object, since it is written for
  * each one and read for few. Instants are Unix milliseconds. New facts go at the end.
  */
 type Packed = readonly [
-  passed: ReadonlyArray<string>,
+  asked: PackedAsked,
   now: number,
   limit: number | null,
   used: number,
@@ -28,10 +32,10 @@ type Packed = readonly [
   chainCount: number
 ]
 
-export const encode = (passed: ReadonlyArray<string>, state: PolicyState): string => {
+export const encode = ({ failed, notAsked, passed }: Judgement, state: PolicyState): string => {
   const { approval, budget, chain, heartbeat, merge, now, pending, rate } = state
   const packed: Packed = [
-    passed,
+    [passed, notAsked, failed ? 1 : 0],
     now.epochMillis,
     budget.limit,
     budget.used,
@@ -58,7 +62,9 @@ export const encode = (passed: ReadonlyArray<string>, state: PolicyState): strin
 export const decode = (text: string): Evidence => {
   const packed = JSON.parse(text) as Packed
   return {
-    passed: packed[0],
+    passed: packed[0][0],
+    notAsked: packed[0][1],
+    failed: packed[0][2] === 1,
     state: {
       now: new Date(packed[1]),
       budget: {
