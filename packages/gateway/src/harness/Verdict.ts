@@ -16,6 +16,7 @@ import type { Approvals } from "./Approvals.ts"
 import { describeMerged, summaryLine } from "./Describe.ts"
 import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
+import { PolicyEngine } from "./PolicyEngine.ts"
 
 /** An event under judgement, and where it stands in the records. */
 export interface Case
@@ -37,6 +38,7 @@ export const make = (
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const dispatcher = yield* Dispatcher
+    const engine = yield* PolicyEngine
     const nextId = makeIds()
 
     const taskOf = (subject: Case, task: string): string =>
@@ -127,6 +129,8 @@ export const make = (
         reason,
         passed
       })
+      const { shadows } = judged
+      if (shadows !== undefined) tx.onCommit(() => engine.countShadows(decision.action, shadows))
       if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
       if (held?.kind === "merging" && subject.mergeKey !== undefined) {
         const eventIds = subject.members.map(({ id }) => id)

@@ -1,9 +1,39 @@
 import type { Evidence } from "../domain/EventRecord.ts"
-import type { Judgement } from "../domain/PolicyDecision.ts"
+import type { Action, Judgement, ShadowAnswer } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 
-/** Who passed, who was not asked any more, and whether who decided failed. */
-type PackedAsked = readonly [passed: ReadonlyArray<string>, notAsked: ReadonlyArray<string>, failed: 0 | 1]
+/** Who passed, who was not asked any more, whether who decided failed, and what shadows said, where there were any. */
+type PackedAsked = readonly [
+  passed: ReadonlyArray<string>,
+  notAsked: ReadonlyArray<string>,
+  failed: 0 | 1,
+  shadows?: ReadonlyArray<PackedShadow>
+]
+type PackedShadow = readonly [
+  policy: string,
+  answer: ShadowAnswer["answer"],
+  decision: Action | null,
+  by: string,
+  reason: string | null,
+  agrees: boolean | null
+]
+
+const packShadow = ({ agrees, answer, by, decision, policy, reason }: ShadowAnswer): PackedShadow => [
+  policy,
+  answer,
+  decision ?? null,
+  by,
+  reason ?? null,
+  agrees ?? null
+]
+const unpackShadow = ([policy, answer, decision, by, reason, agrees]: PackedShadow): ShadowAnswer => ({
+  policy,
+  answer,
+  decision: decision ?? undefined,
+  by,
+  reason: reason ?? undefined,
+  agrees: agrees ?? undefined
+})
 
 /**
  * The state a decision was made on, as it is kept with every event: a tuple rather than an object, since it is written for
@@ -32,10 +62,11 @@ type Packed = readonly [
   chainCount: number
 ]
 
-export const encode = ({ failed, notAsked, passed }: Judgement, state: PolicyState): string => {
+export const encode = ({ failed, notAsked, passed, shadows }: Judgement, state: PolicyState): string => {
+  const asked = [passed, notAsked, failed ? 1 : 0] as const
   const { approval, budget, chain, heartbeat, merge, now, pending, rate } = state
   const packed: Packed = [
-    [passed, notAsked, failed ? 1 : 0],
+    shadows === undefined ? asked : [...asked, shadows.map(packShadow)],
     now.epochMillis,
     budget.limit,
     budget.used,
@@ -65,6 +96,7 @@ export const decode = (text: string): Evidence => {
     passed: packed[0][0],
     notAsked: packed[0][1],
     failed: packed[0][2] === 1,
+    shadows: packed[0][3]?.map(unpackShadow) ?? [],
     state: {
       now: new Date(packed[1]),
       budget: {
