@@ -12,6 +12,7 @@ import { sqlite, stores, tempFile } from "./TestGateway.ts"
 const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   seq,
   id: `evt_${seq}`,
+  accepted_seq: seq,
   source: "webhook",
   agent_id: "agent",
   priority: "normal",
@@ -33,6 +34,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   merge_key: null,
   merged_into: null,
   decided_at: null,
+  held: 0,
   run_id: null,
   caused_by: null,
   chain_root: null,

@@ -1,6 +1,6 @@
 import type { Delivery } from "./Delivery.ts"
 import type { GatewayEvent } from "./GatewayEvent.ts"
-import type { Action } from "./PolicyDecision.ts"
+import type { Action, ShadowAnswer } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
 import type { Proposal } from "./Proposal.ts"
 import type { RunRecord } from "./Run.ts"
@@ -56,6 +56,12 @@ export type EventState =
 export interface Evidence {
   /** The policies that were asked before the one that decided, and passed. */
   readonly passed: ReadonlyArray<string>
+  /** The policies after the one that decided. */
+  readonly notAsked: ReadonlyArray<string>
+  /** Whether the policy that decided failed. */
+  readonly failed: boolean
+  /** What shadow policies would have made of it. */
+  readonly shadows: ReadonlyArray<ShadowAnswer>
   /** What all of them saw. */
   readonly state: Omit<PolicyState, "now" | "nextMorning"> & { readonly now: Date }
 }

@@ -22,11 +22,12 @@ import { Outbox } from "../runs/Outbox.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
 import { type Cause, causeOf } from "./Causes.ts"
+import { type Answers, type Suspended, settle } from "./Chain.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
-import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
+import { PolicyEngine } from "./PolicyEngine.ts"
 import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
 import { StateView } from "./StateView.ts"
 import { type Case, make as makeVerdict } from "./Verdict.ts"
@@ -119,18 +120,11 @@ export const make = (config: GatewayConfig) =>
         agent: health.of(subject.agentId)
       })
     }
-    /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
+    const fit = (subject: Case, state: PolicyState) => (judged: Judgement) =>
+      settle(judged, subject.event, state, subject.abandoned !== undefined)
     const judge = (subject: Case, state: PolicyState, answers?: Answers): Judgement | Suspended => {
       const judged = engine.unsafeJudge(subject.event, state, answers)
-      if ("_tag" in judged) return judged
-      const { action } = judged.decision
-      const settled =
-        // Merged, an approved event, or one that is tried again, would be run as something else than what was approved.
-        (action === "merge" && (state.merge !== null || state.approval !== null || subject.abandoned !== undefined)) ||
-        (action === "escalate" && state.approval !== null)
-      return settled
-        ? { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
-        : judged
+      return "_tag" in judged ? judged : fit(subject, state)(judged)
     }
     const taskIfApproved = (subject: Case, now: number, otherwise: string): string => {
       const state = stateFor(subject, now)
@@ -152,9 +146,13 @@ export const make = (config: GatewayConfig) =>
     /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
     const decide = (tx: Tx, subject: Case, answers?: Answers): Action | Suspended => {
       const state = stateFor(subject, tx.now)
-      const asked = judge(subject, state, answers)
-      if (!("_tag" in asked)) {
-        const judged = confirm(subject, asked)
+      const raw = engine.unsafeJudge(subject.event, state, answers)
+      if (!("_tag" in raw)) {
+        const settled = fit(subject, state)
+        const asked = settled(raw)
+        const shadows = engine.unsafeShadows(subject.event, state, raw, settled, answers)
+        const confirmed = confirm(subject, asked)
+        const judged = shadows === undefined ? confirmed : { ...confirmed, shadows }
         const task = (): string =>
           asked.decision.action === "execute"
             ? asked.decision.taskDescription
@@ -163,15 +161,17 @@ export const make = (config: GatewayConfig) =>
         return judged.decision.action
       }
       const { agentId, event, held, row } = subject
-      if (row !== undefined) {
-        audit.append(tx, { kind: "event.accepted", eventId: event.id, data: { source: event.source, agentId } })
-      }
+      const data = { source: event.source, agentId }
+      const accepted =
+        row === undefined
+          ? {}
+          : ({ held: 1, accepted_seq: audit.append(tx, { kind: "event.accepted", eventId: event.id, data }) } as const)
       if (held === undefined) {
-        record(tx, subject, { state: "accepted" })
+        record(tx, subject, { state: "accepted", ...accepted })
         hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
       }
-      tx.onCommit(() => awaitAnswer(subject.event.id, asked, answers))
-      return asked
+      tx.onCommit(() => awaitAnswer(subject.event.id, raw, answers))
+      return raw
     }
     const runDeciding = yield* FiberMap.runtime(deciding)<never>()
     /** Waits for a policy's answer, and judges again with it. */
@@ -248,6 +248,8 @@ export const make = (config: GatewayConfig) =>
       const row: EventRow = {
         seq: lastSeq,
         id,
+        // Set by the record that tells of it.
+        accepted_seq: 0,
         source,
         agent_id: agentId,
         priority: event.priority,
@@ -269,6 +271,7 @@ export const make = (config: GatewayConfig) =>
         merge_key: null,
         merged_into: null,
         decided_at: null,
+        held: 0,
         run_id: null,
         caused_by: event.causedBy ?? null,
         chain_root: chain?.root ?? null,
@@ -367,11 +370,16 @@ export const make = (config: GatewayConfig) =>
       Effect.forever
     )
     yield* supervise("recheck", rechecks)
-    const recordChain = journal.step((tx) => {
+    /** What the chain is now, recorded: also where it changes again before that is written. */
+    let changes = 0
+    yield* engine.onChange(() => {
       const policies = engine.policies.map(({ _tag, priority }) => ({ policy: _tag, priority }))
-      audit.append(tx, { kind: "policy.changed", data: { policies } })
+      const shadows = engine.shadowReport().map(({ policy, priority }) => ({ policy, priority }))
+      const data = { policies, ...(shadows.length === 0 ? {} : { shadows }) }
+      const record = journal.step((tx) => audit.append(tx, { kind: "policy.changed", data }))
+      changes += 1
+      runDeciding(`policy.changed:${changes}`, Effect.ignoreLogged(record))
     })
-    yield* engine.onChange(() => runDeciding("policy.changed", Effect.ignoreLogged(recordChain)))
 
     return Admission.of({
       submit,

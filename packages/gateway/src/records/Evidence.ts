@@ -1,12 +1,46 @@
 import type { Evidence } from "../domain/EventRecord.ts"
+import type { Action, Judgement, ShadowAnswer } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
+
+/** Who passed, who was not asked any more, whether who decided failed, and what shadows said, where there were any. */
+type PackedAsked = readonly [
+  passed: ReadonlyArray<string>,
+  notAsked: ReadonlyArray<string>,
+  failed: 0 | 1,
+  shadows?: ReadonlyArray<PackedShadow>
+]
+type PackedShadow = readonly [
+  policy: string,
+  answer: ShadowAnswer["answer"],
+  decision: Action | null,
+  by: string,
+  reason: string | null,
+  agrees: boolean | null
+]
+
+const packShadow = ({ agrees, answer, by, decision, policy, reason }: ShadowAnswer): PackedShadow => [
+  policy,
+  answer,
+  decision ?? null,
+  by,
+  reason ?? null,
+  agrees ?? null
+]
+const unpackShadow = ([policy, answer, decision, by, reason, agrees]: PackedShadow): ShadowAnswer => ({
+  policy,
+  answer,
+  decision: decision ?? undefined,
+  by,
+  reason: reason ?? undefined,
+  agrees: agrees ?? undefined
+})
 
 /**
  * The state a decision was made on, as it is kept with every event: a tuple rather than an object, since it is written for
  * each one and read for few. Instants are Unix milliseconds. New facts go at the end.
  */
 type Packed = readonly [
-  passed: ReadonlyArray<string>,
+  asked: PackedAsked,
   now: number,
   limit: number | null,
   used: number,
@@ -31,10 +65,11 @@ type Packed = readonly [
   failedAt: number | null
 ]
 
-export const encode = (passed: ReadonlyArray<string>, state: PolicyState): string => {
+export const encode = ({ failed, notAsked, passed, shadows }: Judgement, state: PolicyState): string => {
+  const asked = [passed, notAsked, failed ? 1 : 0] as const
   const { agent, approval, budget, chain, heartbeat, merge, now, pending, rate, sender } = state
   const packed: Packed = [
-    passed,
+    shadows === undefined ? asked : [...asked, shadows.map(packShadow)],
     now.epochMillis,
     budget.limit,
     budget.used,
@@ -64,7 +99,10 @@ export const encode = (passed: ReadonlyArray<string>, state: PolicyState): strin
 export const decode = (text: string): Evidence => {
   const packed = JSON.parse(text) as Packed
   return {
-    passed: packed[0],
+    passed: packed[0][0],
+    notAsked: packed[0][1],
+    failed: packed[0][2] === 1,
+    shadows: packed[0][3]?.map(unpackShadow) ?? [],
     state: {
       now: new Date(packed[1]),
       budget: {

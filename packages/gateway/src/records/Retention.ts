@@ -113,6 +113,7 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
               tx.write({ op: "delete", table: "deliveries", where: { event_id: { in: [...goneIds] } } })
               tx.write({ op: "delete", table: "votes", where: { approval_id: { in: approvals.map(({ id }) => id) } } })
               tx.write({ op: "delete", table: "approvals", where: { event_id: { in: [...goneIds] } } })
+              tx.write({ op: "delete", table: "decisions", where: { event_id: { in: [...goneIds] } } })
               tx.write({ op: "delete", table: "events", where: { id: { in: [...goneIds] } } })
             })
           }

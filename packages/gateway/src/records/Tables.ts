@@ -13,6 +13,8 @@ import type { SwitchMode } from "../domain/Switch.ts"
 export interface EventRow {
   readonly seq: number
   readonly id: string
+  /** `seq` of the audit record that was written with it: its place in the order of all that happened. */
+  readonly accepted_seq: number
   readonly source: EventSource
   readonly agent_id: string
   readonly priority: EventPriority
@@ -30,12 +32,14 @@ export interface EventRow {
   readonly action: Action | null
   readonly policy: string | null
   readonly reason: string | null
-  /** The policies that passed and the state they saw; see `Evidence`. */
+  /** Who was asked, and the state they saw; see `Evidence`. */
   readonly evidence: string | null
   readonly due_at: number | null
   readonly merge_key: string | null
   readonly merged_into: string | null
   readonly decided_at: number | null
+  /** 1: its decisions are all in `decisions`, since not the first one was the last, or none was made at once. */
+  readonly held: 0 | 1
   /** The run that handles it; the last one, when a person let it be tried again. */
   readonly run_id: string | null
   /** The run that caused it. */
@@ -45,6 +49,22 @@ export interface EventRow {
   readonly chain_depth: number
   /** Events of the chain in the minute until it, itself included. */
   readonly chain_count: number
+}
+
+/** A decision on an event that was held, or judged again; of others, the event's row says all. */
+export interface DecisionRow {
+  /** `seq` of its audit record: its place in the order of all that happened. */
+  readonly seq: number
+  readonly event_id: string
+  readonly at: number
+  readonly action: Action
+  readonly policy: string
+  readonly reason: string | null
+  /** Who was asked, and the state they saw; see `Evidence`. */
+  readonly evidence: string
+  /** Until when it is queued, or when its merge window closes. */
+  readonly due_at: number | null
+  readonly merge_key: string | null
 }
 
 export interface RunRow {
@@ -196,6 +216,7 @@ export interface StartRow {
 
 export interface Rows {
   readonly events: EventRow
+  readonly decisions: DecisionRow
   readonly runs: RunRow
   readonly approvals: ApprovalRow
   readonly votes: VoteRow
@@ -214,6 +235,7 @@ export type Row<T extends Table> = Rows[T]
 /** The columns that identify a row. */
 export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & string> } = {
   events: ["id"],
+  decisions: ["seq"],
   runs: ["id"],
   approvals: ["id"],
   votes: ["approval_id", "voter"],

@@ -154,7 +154,7 @@ export const make = (config: GatewayConfig) =>
       tx.write({ op: "delete", table: "jobs", where: { id: row.id } })
       tx.onCommit(() => disarm(row.id))
     }
-    const note = (tx: Tx, row: JobRow, what: string): void =>
+    const note = (tx: Tx, row: JobRow, what: string) =>
       audit.append(tx, { kind: "job.changed", data: { jobId: row.id, name: row.name, change: what } })
 
     /** The job's instant `slot` is accounted for: what is left of the job. */

@@ -5,6 +5,7 @@ const statements: ReadonlyArray<string> = [
   `CREATE TABLE events (
     seq BIGINT NOT NULL UNIQUE,
     id TEXT NOT NULL PRIMARY KEY,
+    accepted_seq BIGINT NOT NULL,
     source TEXT NOT NULL,
     agent_id TEXT NOT NULL,
     priority TEXT NOT NULL,
@@ -26,6 +27,7 @@ const statements: ReadonlyArray<string> = [
     merge_key TEXT,
     merged_into TEXT,
     decided_at BIGINT,
+    held INTEGER NOT NULL,
     run_id TEXT,
     caused_by TEXT,
     chain_root TEXT,
@@ -36,8 +38,21 @@ const statements: ReadonlyArray<string> = [
   `CREATE INDEX events_open ON events (seq) WHERE state IN ('accepted', 'deferred', 'merging', 'awaiting-approval')`,
   `CREATE INDEX events_merged ON events (merged_into, seq) WHERE merged_into IS NOT NULL`,
   `CREATE INDEX events_heartbeats ON events (agent_id, seq) WHERE source = 'heartbeat'`,
+  `CREATE INDEX events_caused ON events (caused_by) WHERE caused_by IS NOT NULL`,
   `CREATE INDEX events_chained ON events (received_at) WHERE chain_root IS NOT NULL`,
   `CREATE INDEX events_sent ON events (received_at) WHERE sender IS NOT NULL`,
+  `CREATE TABLE decisions (
+    seq BIGINT NOT NULL PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    action TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    reason TEXT,
+    evidence TEXT NOT NULL,
+    due_at BIGINT,
+    merge_key TEXT
+  )`,
+  `CREATE INDEX decisions_event ON decisions (event_id, seq)`,
   `CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
     event_id TEXT NOT NULL,
