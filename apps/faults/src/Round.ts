@@ -97,8 +97,8 @@ export interface Outcome {
   readonly books: Books | undefined
 }
 
-const ENDS_WITHIN = 10_000
-const RESTS_WITHIN = 30_000
+const ENDS_WITHIN = 60_000
+const RESTS_WITHIN = 90_000
 const LOOK_EVERY = 15
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

@@ -97,7 +97,7 @@ export interface GatewayServiceShape {
   /** As `stop`, and interrupts what runs. */
   readonly terminate: (options?: SwitchOptions) => Effect.Effect<GatewaySummary, GatewayError>
   /**
-   * Runs what was kept, and has jobs fire, in a gateway that came up held after too many starts that a crash ended
+   * Runs and sends what was kept, and has jobs fire, in a gateway that came up held after too many starts that a crash ended
    * (`limits.maxUncleanStarts`). Without effect in another.
    */
   readonly release: (options?: Pick<SwitchOptions, "by">) => Effect.Effect<void, GatewayError>

@@ -13,7 +13,7 @@ import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import { canonicalize } from "@postilion/gateway/domain/Json"
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
-import { Deferred, Effect, Layer, TestClock } from "effect"
+import { Clock, Deferred, Effect, Layer, TestClock } from "effect"
 import { answerOf, gateway, gatewayOn, tempFile, watch, wrapStore } from "./TestGateway.ts"
 
 const deploy = (change: Partial<RawInput> = {}): RawInput => ({
@@ -301,6 +301,43 @@ describe("who decides", () => {
       expect(yield* runs).toHaveLength(1)
       expect(yield* (yield* AuditLog).query({ kind: "approval.decided" })).toHaveLength(1)
     }).pipe(Effect.provide(gateway(config())), Effect.provide(StoreMemory.layer))
+  )
+
+  it.scoped(
+    "comes too late once the time is over, also where the alarm has not looked since the clock was set on",
+    () => {
+      let by = 0
+      return Effect.gen(function* () {
+        const clock = yield* Effect.clock
+        const ahead: Clock.Clock = {
+          [Clock.ClockTypeId]: Clock.ClockTypeId,
+          unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + by,
+          unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
+          currentTimeMillis: Effect.sync(() => clock.unsafeCurrentTimeMillis() + by),
+          currentTimeNanos: clock.currentTimeNanos,
+          sleep: (duration) => clock.sleep(duration)
+        }
+        yield* Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const { eventId } = yield* gw.submit(deploy())
+          const { expiresAt, id } = yield* only
+          by = expiresAt.getTime()
+          for (const answer of [gw.approve(id, "ada"), gw.deny(id, "bob")]) {
+            const refused = yield* Effect.flip(answer)
+            expect(refused).toMatchObject({
+              reason: "conflict",
+              message: expect.stringContaining("was expired by the clock")
+            })
+          }
+          expect(yield* gw.find(eventId)).toMatchObject({
+            state: "denied",
+            approval: { state: "expired", votes: [] },
+            run: undefined
+          })
+          yield* audited
+        }).pipe(Effect.provide(gateway(config())), Effect.provide(StoreMemory.layer), Effect.withClock(ahead))
+      })
+    }
   )
 
   it.scoped("a quorum: so many different persons, over restarts, each counted once", () =>

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { AuditLog, type GatewayConfigInput, GatewayService, Store } from "@postilion/gateway"
 import { Effect, Exit, TestClock } from "effect"
-import { gatewayOn, tempFile, watch } from "./TestGateway.ts"
+import { channel } from "./TestChannel.ts"
+import { answerOf, gatewayOn, tempFile, watch } from "./TestGateway.ts"
 
 const config: GatewayConfigInput = {
   crons: [{ name: "every minute", schedule: "* * * * *", instruction: "look" }]
@@ -77,6 +78,45 @@ describe("N5: openclaw#16694: 900 restarts: the crash-loop breaker", () => {
       yield* crash(file)
       expect(yield* held(file)).toBe(true)
       expect(yield* held(file, { ...config, limits: { maxUncleanStarts: "unlimited" } })).toBe(false)
+    })
+  )
+
+  it.scoped("what is to be sent is not sent either, also when a person has it tried again, until it is released", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const test = channel()
+      const answering = yield* Effect.makeLatch()
+      const respond = () => Effect.as(answering.await, answerOf("hello yourself"))
+      const opened = gatewayOn(file, config, respond, { channels: [test] })
+      const prepared = Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const { eventId } = yield* gw.submit({
+          source: "webhook",
+          payload: { text: "hello" },
+          priority: "critical",
+          replyTo: { channel: "test", target: "ada" }
+        })
+        // Stopped while it runs: what it answers is kept.
+        yield* gw.stop()
+        yield* answering.open
+        yield* gw.outcome(eventId)
+        return yield* gw.deliveries({ state: "prepared" })
+      })
+      expect(yield* Effect.provide(prepared, opened)).toHaveLength(1)
+      for (let i = 0; i < 3; i++) expect(yield* crash(file)).toBe(true)
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        yield* gw.resume()
+        const [kept] = yield* gw.deliveries({ state: "prepared" })
+        yield* gw.replayDelivery(kept?.id ?? "")
+        yield* TestClock.adjust("10 minutes")
+        expect((yield* gw.status()).deliveries).toMatchObject({ prepared: 1, sent: 0 })
+        expect(test.messages).toEqual([])
+        yield* gw.release()
+        yield* told.until("DeliverySent", 1)
+        expect(test.messages).toMatchObject([{ key: kept?.id, target: "ada" }])
+      }).pipe(Effect.scoped, Effect.provide(opened))
     })
   )
 

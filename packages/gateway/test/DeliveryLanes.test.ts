@@ -5,6 +5,7 @@ import * as EventBusModule from "@postilion/gateway/records/EventBus"
 import * as JournalModule from "@postilion/gateway/records/Journal"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import type { DeliveryRow } from "@postilion/gateway/records/Tables"
+import * as CrashLoop from "@postilion/gateway/runs/CrashLoop"
 import { Lanes, laneKey } from "@postilion/gateway/runs/DeliveryLanes"
 import * as KillSwitchModule from "@postilion/gateway/runs/KillSwitch"
 import * as Outbox from "@postilion/gateway/runs/Outbox"
@@ -203,7 +204,9 @@ describe("a switch that is thrown while a delivery is being begun", () => {
 describe("memory", () => {
   const outboxOf = (test: ReturnType<typeof channel>, maxLanes: number) =>
     Layer.unwrapEffect(
-      Effect.map(decodeConfig(open), (config) => Outbox.layer(config, { channels: [test], maxLanes }))
+      Effect.map(decodeConfig(open), (config) =>
+        Layer.provide(Outbox.layer(config, { channels: [test], maxLanes }), CrashLoop.layer(config))
+      )
     ).pipe(
       Layer.provideMerge(KillSwitchModule.layer),
       Layer.provideMerge(AuditLogModule.layer()),

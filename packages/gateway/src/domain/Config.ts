@@ -259,8 +259,8 @@ export const LimitsConfig = Schema.Struct({
    */
   onCrash: withDefault(OneOf("retry", "escalate"), "retry"),
   /**
-   * Starts within five minutes that a crash may end; the one after them comes up with nothing run and no job fired, until it is
-   * released. Default: 3.
+   * Starts within five minutes that a crash may end; the one after them comes up with nothing run or sent and no job fired, until
+   * it is released. Default: 3.
    */
   maxUncleanStarts: withDefault(Limit(PositiveInt), 3),
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */

@@ -20,7 +20,7 @@ export interface GatewayStats {
   readonly actionsEscalated: number
 }
 
-/** Why, and since when, nothing is run and no job fires. */
+/** Why, and since when, nothing is run or sent and no job fires. */
 export interface Held {
   readonly reason: string
   readonly since: Date

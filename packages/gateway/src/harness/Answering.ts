@@ -124,6 +124,11 @@ export const make = ({ approvals, decide, holds, taskIfApproved, verdict }: Answ
         const settled = yield* journal.step((tx): { readonly refusal: GatewayError | undefined } | undefined => {
           const held = holds.byApproval(approvalId)
           if (held?.approval === undefined) return undefined
+          if (tx.now >= held.approval.expires_at) {
+            // The clock was set on, or the host slept, and the alarm has not looked yet.
+            expire(tx, held)
+            return undefined
+          }
           keep(tx)
           if (answer === "approved") return { refusal: approve(tx, held, held.approval, by, digest) }
           approvals.vote(tx, held.approval, by, "denied")

@@ -9,7 +9,7 @@ import { Store, type StoreError } from "../records/Store.ts"
 import type { StartRow } from "../records/Tables.ts"
 
 export interface CrashLoopShape {
-  /** Why nothing is fired or dispatched, and since when; `undefined` when that is not so. */
+  /** Why nothing is fired, dispatched or sent, and since when; `undefined` when that is not so. */
   readonly held: () => Held | undefined
   /** Lets go, and forgives the starts that led to it. Without effect where nothing is held. */
   readonly release: (by: string) => Effect.Effect<void, GatewayError>
@@ -41,7 +41,7 @@ export const make = (config: GatewayConfig) =>
     const unclean = left.filter((start) => now - start.started_at < WINDOW)
     if (maxUncleanStarts !== "unlimited" && unclean.length >= maxUncleanStarts) {
       const minutes = WINDOW / 60_000
-      const reason = `${unclean.length} starts within ${minutes} minutes ended in a crash: events are kept, but none is run and no job fires; find out why, then release the gateway`
+      const reason = `${unclean.length} starts within ${minutes} minutes ended in a crash: events are kept, but none is run, nothing is sent and no job fires; find out why, then release the gateway`
       held = { reason, since: new Date(now) }
       yield* Effect.logError(reason)
     }

@@ -11,6 +11,7 @@ import type { Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import type { DeliveryRow } from "../records/Tables.ts"
 import { type Channel, channelsOf, type OutboundMessage } from "./Channel.ts"
+import { CrashLoop } from "./CrashLoop.ts"
 import { type Lane, Lanes, laneKey } from "./DeliveryLanes.ts"
 import { make as makeSteps, type Outgoing } from "./DeliverySteps.ts"
 import { verdictOf } from "./DeliveryVerdict.ts"
@@ -84,6 +85,7 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
   Effect.gen(function* () {
     const store = yield* Store
     const killSwitch = yield* KillSwitch
+    const crashLoop = yield* CrashLoop
     const { deliveryTimeoutMs, maxConcurrentDeliveries, maxDeliveryAttempts: maxAttempts } = config.limits
     const channels = yield* channelsOf(config, options.channels ?? [])
     const steps = yield* makeSteps
@@ -100,6 +102,7 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
     let sweepAt = Number.POSITIVE_INFINITY
 
     const isHeld = (agentId: string): boolean => {
+      if (crashLoop.held() !== undefined) return true
       const mode = killSwitch.mode(agentId)
       return mode === "stopped" || mode === "terminated"
     }
@@ -268,6 +271,7 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
       pump()
     }
     yield* killSwitch.onChange(sweepSoon)
+    yield* crashLoop.onRelease(sweepSoon)
     // Before the fibers are interrupted: what ends then begins nothing.
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
