@@ -4,6 +4,7 @@ export { decodeConfig, GatewayConfig, type GatewayConfigInput } from "./domain/C
 export type { Delivery, DeliveryCounts, DeliveryOutcome, DeliveryState, ReplyRoute } from "./domain/Delivery.ts"
 export * from "./domain/Errors.ts"
 export type { Approval, EventRecord, Vote } from "./domain/EventRecord.ts"
+export { Explanation } from "./domain/Explanation.ts"
 export { EventPriority, EventSource, type GatewayEvent, type RawInput } from "./domain/GatewayEvent.ts"
 export type * from "./domain/PolicyDecision.ts"
 export type { PolicyState } from "./domain/PolicyState.ts"
