@@ -265,7 +265,7 @@ export const make = (config: GatewayConfig) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           const { cronChecks: _, totalCostUsd, totalRuns: __, ...stats } = counters
           const held = admission.held()
-          const { estimate: ___, ...budget } = ledger.budget(now)
+          const { limit, reserved, resetsAt, used } = ledger.budget(now)
           const switches = Object.fromEntries(killSwitch.modes())
           const all = switches[ALL_AGENTS] ?? "running"
           return {
@@ -273,7 +273,7 @@ export const make = (config: GatewayConfig) =>
             uptime: now - startedAt,
             stats,
             totalCostUsd,
-            budget,
+            budget: { limit, used, reserved, resetsAt },
             rate: ledger.rate(now),
             pending: {
               undecided: held.undecided,

@@ -59,7 +59,7 @@ for (const [name, storeLayer] of stores) {
         expect(found.decisions[0]).toMatchObject({
           reason: "rate limit: 2 of 2 actions this hour",
           until: new Date(HOUR),
-          saw: { rate: { limit: 2, count: 2 }, budget: { used: 200, estimate: 100 } },
+          saw: { rate: { limit: 2, count: 2 }, budgets: [{ scope: "*", unit: "tokens", used: 200, estimate: 100 }] },
           shadows: [{ policy: "Strict", decision: "skip", by: "Strict", agrees: false }]
         })
         expect(found.decisions[2]?.saw.approval).toMatchObject({ by: "bob, eve" })
@@ -80,7 +80,7 @@ for (const [name, storeLayer] of stores) {
           "1. 1970-01-01T00:00:00.000Z  queue by RateLimit until 1970-01-01T01:00:00.000Z: rate limit: 2 of 2 actions this hour",
           "AccessControl passed · LoopGuard passed",
           "RateLimit answered · RequireApproval not-asked",
-          "saw 200 tokens used and 0 reserved of 100,000",
+          "saw tokens this day: 200 used and 0 reserved of 100,000, 100 needed at most",
           "shadow Strict (answered): would have been skip by Strict: too strict",
           "approved by bob at 1970-01-01T01:00:00.000Z",
           "completed on scripted after 1 attempt, 60 + 40 tokens, $0.0014"

@@ -12,7 +12,21 @@ const Limit = Schema.NullOr(Schema.Number)
 /** What every policy was shown when a decision was made. */
 const Saw = Schema.Struct({
   now: Instant,
-  budget: Schema.Struct({ limit: Limit, used: Count, reserved: Count, estimate: Count, resetsAt: Instant }),
+  /** The day's tokens over all agents first. */
+  budgets: Schema.Array(
+    Schema.Struct({
+      /** An agent's id, or `*`: all agents together. */
+      scope: Schema.String,
+      unit: Schema.Literal("tokens", "usd"),
+      window: Schema.Literal("hour", "day", "month"),
+      limit: Limit,
+      used: Count,
+      reserved: Count,
+      estimate: Count,
+      resetsAt: Instant,
+      unpriced: Schema.optional(Schema.String)
+    })
+  ),
   rate: Schema.Struct({ limit: Limit, count: Count, resetsAt: Instant }),
   pending: Schema.Struct({ queued: Count, merging: Count, awaitingApproval: Count, running: Count }),
   heartbeat: Schema.Struct({ consecutiveSkips: Count, changed: Schema.Boolean }),

@@ -1,4 +1,5 @@
 import type { Fields } from "./ExplanationFields.ts"
+import { ALL_AGENTS } from "./Switch.ts"
 
 type Part<K extends keyof Fields> = Fields[K] extends ReadonlyArray<infer A> ? A : never
 type Decision = Part<"decisions">
@@ -15,10 +16,15 @@ const plural = (count: number, one: string): string => `${number(count)} ${one}$
 const because = (reason: string | undefined): string => (reason === undefined ? "" : `: ${line(reason)}`)
 
 const sawLines = ({ saw }: Decision): ReadonlyArray<string> => {
-  const { approval, budget, chain, heartbeat, merge, pending, rate } = saw
+  const { approval, budgets, chain, heartbeat, merge, pending, rate } = saw
   const limit = (value: number | null) => (value === null ? "no limit" : number(value))
   return [
-    `saw ${number(budget.used)} tokens used and ${number(budget.reserved)} reserved of ${limit(budget.limit)} (until ${at(budget.resetsAt)}), ${number(budget.estimate)} needed at most`,
+    ...budgets.map(({ estimate, reserved, resetsAt, scope, unit, used, window, ...budget }, i) => {
+      const whose = scope === ALL_AGENTS ? "" : ` for ${line(scope)}`
+      const of = `${number(used)} used and ${number(reserved)} reserved of ${limit(budget.limit)}`
+      const next = `${number(estimate)} needed at most, until ${at(resetsAt)}`
+      return `${i === 0 ? "saw " : "    "}${unit} this ${window}${whose}: ${of}, ${next}`
+    }),
     `    ${number(rate.count)} of ${limit(rate.limit)} actions this hour (until ${at(rate.resetsAt)})`,
     `    ${pending.queued} queued, ${pending.merging} merging, ${pending.awaitingApproval} waiting for a person, ${pending.running} running`,
     `    heartbeat: ${plural(heartbeat.consecutiveSkips, "skip")} in a row, ${heartbeat.changed ? "something" : "nothing"} has changed since the last tick`,

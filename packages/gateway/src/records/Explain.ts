@@ -17,6 +17,7 @@ const date = (at: number | null): Date | undefined => (at === null ? undefined :
 
 const decisionOf = (row: DecisionRow): Parts["decisions"][number] => {
   const { failed, notAsked, passed, shadows, state } = Evidence.decode(row.evidence)
+  const { budget: _, ...saw } = state
   const all = [...passed, ...notAsked]
   // `default` is nobody's answer.
   const decider = row.policy === "default" && !all.includes("default") ? [] : [row.policy]
@@ -32,7 +33,7 @@ const decisionOf = (row: DecisionRow): Parts["decisions"][number] => {
       ...decider.map((policy) => ({ policy, answer: failed ? ("failed" as const) : ("answered" as const) })),
       ...notAsked.map((policy) => ({ policy, answer: "not-asked" as const }))
     ],
-    saw: state,
+    saw,
     shadows
   }
 }
