@@ -4,6 +4,7 @@ import type { GatewayConfig } from "./domain/Config.ts"
 import type { Delivery } from "./domain/Delivery.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
+import type { Explanation } from "./domain/Explanation.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
 import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
@@ -15,6 +16,7 @@ import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
@@ -51,6 +53,11 @@ export interface GatewayServiceShape {
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /**
+   * All there is to say of an event: each decision with every policy's answer and the state it saw, who approved, what ran, what
+   * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
+   */
+  readonly explain: (eventId: string) => Effect.Effect<Explanation | undefined, GatewayError>
   /** Waits for the end of an event's road: its run has ended, or there will be none. */
   readonly outcome: (eventId: string) => Effect.Effect<EventRecord, GatewayError>
   /**
@@ -238,6 +245,7 @@ export const make = (config: GatewayConfig) =>
     return GatewayService.of({
       submit: (input) => admission.submit(input),
       find,
+      explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,
       run: (input) =>
         Effect.gen(function* () {
@@ -257,7 +265,7 @@ export const make = (config: GatewayConfig) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           const { cronChecks: _, totalCostUsd, totalRuns: __, ...stats } = counters
           const held = admission.held()
-          const { estimate: ___, ...budget } = ledger.budget(now)
+          const { limit, reserved, resetsAt, used } = ledger.budget(now)
           const switches = Object.fromEntries(killSwitch.modes())
           const all = switches[ALL_AGENTS] ?? "running"
           return {
@@ -265,7 +273,7 @@ export const make = (config: GatewayConfig) =>
             uptime: now - startedAt,
             stats,
             totalCostUsd,
-            budget,
+            budget: { limit, used, reserved, resetsAt },
             rate: ledger.rate(now),
             pending: {
               undecided: held.undecided,

@@ -371,7 +371,13 @@ describe("what the budget tells and lets pass", () => {
       const told = yield* watch
       yield* decisions(6)
       expect(told.all("BudgetExhausted")).toEqual([
-        { _tag: "BudgetExhausted", at: 0, tokensUsed: 200, dailyBudget: 200 }
+        {
+          _tag: "BudgetExhausted",
+          at: 0,
+          budget: expect.objectContaining({ scope: "*", unit: "tokens", window: "day", limit: 200, used: 200 }),
+          tokensUsed: 200,
+          dailyBudget: 200
+        }
       ])
       yield* TestClock.adjust("1 day")
       yield* decisions(6)

@@ -356,6 +356,29 @@ const turnsKept = Effect.gen(function* () {
   return (yield* Effect.flatMap(Store, (store) => store.find("turns", {}))).length
 })
 
+/** A run of the agent `scripted` costs a tenth of a dollar. */
+const dear = { inputPerMillion: 1_000, outputPerMillion: 1_000 }
+const WINDOW = { Hour: 3_600_000, Day: 86_400_000, Month: 31 * 86_400_000 }
+/** A budget for one run: another has to wait until the window it is for has ended. */
+const budgeted = (of: (budget: Record<string, number>) => GatewayConfigInput, key: string) => {
+  const millis = WINDOW[key.replace(/^.*Per/, "") as keyof typeof WINDOW]
+  const observe = Effect.gen(function* () {
+    yield* run(event())
+    const atOnce = yield* decision(event())
+    yield* TestClock.adjust(millis - 1)
+    const before = yield* decision(event())
+    yield* TestClock.adjust(1)
+    return [atOnce, before, yield* decision(event())]
+  })
+  const priced = (budget: Record<string, number>) => ({ ...of(budget), prices: { scripted: dear } })
+  return differ(
+    observe,
+    [priced({}), ["execute", "execute", "execute"]],
+    [priced({ [key]: key.startsWith("usd") ? 0.15 : 150 }), ["skip", "skip", "execute"]]
+  )
+}
+const budgetOfAgent = (budget: Record<string, number>): GatewayConfigInput => ({ agents: { a: { budget } } })
+
 /** For every key of the configuration, what changes when it does. */
 const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> = {
   "agents.*.instructions": () =>
@@ -383,6 +406,12 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [{ agents: { a: { maxConcurrentRuns: 1 } } }, 1],
       () => Effect.never
     ),
+  "agents.*.budget.tokensPerHour": () => budgeted(budgetOfAgent, "tokensPerHour"),
+  "agents.*.budget.tokensPerDay": () => budgeted(budgetOfAgent, "tokensPerDay"),
+  "agents.*.budget.tokensPerMonth": () => budgeted(budgetOfAgent, "tokensPerMonth"),
+  "agents.*.budget.usdPerHour": () => budgeted(budgetOfAgent, "usdPerHour"),
+  "agents.*.budget.usdPerDay": () => budgeted(budgetOfAgent, "usdPerDay"),
+  "agents.*.budget.usdPerMonth": () => budgeted(budgetOfAgent, "usdPerMonth"),
 
   "heartbeat.intervalMs": () =>
     differ(
@@ -577,6 +606,27 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
 
   "policies.dailyTokenBudget": () =>
     differ(decision(event()), [policies({}), "execute"], [policies({ dailyTokenBudget: 99 }), "skip"]),
+  "policies.budget.tokensPerHour": () => budgeted((budget) => policies({ budget }), "tokensPerHour"),
+  "policies.budget.tokensPerMonth": () => budgeted((budget) => policies({ budget }), "tokensPerMonth"),
+  "policies.budget.usdPerHour": () => budgeted((budget) => policies({ budget }), "usdPerHour"),
+  "policies.budget.usdPerDay": () => budgeted((budget) => policies({ budget }), "usdPerDay"),
+  "policies.budget.usdPerMonth": () => budgeted((budget) => policies({ budget }), "usdPerMonth"),
+  "policies.budgetWarnAt": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        for (const _ of [1, 2, 3, 4]) yield* run(event())
+        return told.all("BudgetWarning").map(({ budget }) => budget.used + budget.reserved)
+      }).pipe(Effect.scoped),
+      [policies({ dailyTokenBudget: 400 }), [300]],
+      [policies({ dailyTokenBudget: 400, budgetWarnAt: 0.4 }), [200]]
+    ),
+  "policies.unknownModel": () =>
+    differ(
+      decision(event()),
+      [policies({ budget: { usdPerDay: 1 } }), "skip"],
+      [policies({ budget: { usdPerDay: 1 }, unknownModel: "count-as-zero" }), "execute"]
+    ),
   "policies.maxActionsPerHour": () =>
     differ(
       Effect.zipRight(decision(event()), decision(event())),
@@ -706,6 +756,12 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({ maxPerSenderPerMinute: 1 }), "skip"]
     ),
 
+  "prices.*.from": () =>
+    differ(
+      Effect.map(run(event()), ({ costUsd }) => costUsd),
+      [{ prices: { scripted: [{ from: "1970-01-01", ...dear }] } }, 0.1],
+      [{ prices: { scripted: [{ from: "1970-01-02", ...dear }] } }, undefined]
+    ),
   "prices.*.inputPerMillion": () =>
     differ(
       Effect.map(run(event()), ({ costUsd }) => costUsd),

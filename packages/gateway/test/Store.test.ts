@@ -287,6 +287,7 @@ for (const [name, layer] of stores) {
           attempt: 1,
           lease_until: null,
           task: "t",
+          reserved_usd: 0.1 + 0.2,
           reserved_tokens: Number.MAX_SAFE_INTEGER,
           input_tokens: 0,
           output_tokens: 1,

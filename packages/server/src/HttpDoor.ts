@@ -1,4 +1,12 @@
-import { type DeliveryFilter, GatewayService, Journal, Store, supervise, WebhookRouter } from "@postilion/gateway"
+import {
+  type DeliveryFilter,
+  Explanation,
+  GatewayService,
+  Journal,
+  Store,
+  supervise,
+  WebhookRouter
+} from "@postilion/gateway"
 import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
@@ -52,6 +60,14 @@ const filterOf = (query: string): Effect.Effect<DeliveryFilter, Problem.HttpAnsw
     onFailure: () => Problem.problem(422, `deliveries can be asked for by ${FILTER}; got "${query}"`)
   })
 
+const encodeExplanation = Schema.encodeSync(Explanation)
+/** As text, for whoever asks for that and for nothing else. */
+const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
+  if (found === undefined) return Problem.problem(404, `there is no event "${id}"`)
+  if (!/^\s*text\/plain\b/i.test(accept)) return json(200, encodeExplanation(found))
+  return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: `${found.render()}\n` }
+}
+
 const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
 
 const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
@@ -102,6 +118,12 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
               record === undefined ? Problem.problem(404, `there is no event "${id}"`) : json(200, record)
             )
           )
+      },
+      {
+        method: "GET",
+        path: /^\/events\/([^/]+)\/explain$/,
+        answering: ({ head, parts: [id = ""] }) =>
+          orProblem(Effect.map(gateway.explain(id), (found) => explained(id, found, head.headers.accept)))
       },
       { method: "GET", path: /^\/approvals$/, answering: () => approvals.list },
       { method: "GET", path: /^\/approvals\/([^/]+)$/, answering: ({ parts: [id = ""] }) => approvals.show(id) },
@@ -196,7 +218,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`,
+ *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
  *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
  *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`).

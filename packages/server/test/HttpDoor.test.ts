@@ -9,6 +9,7 @@ import { ADA, as, deliver, delivery, rawConnection, request, say, server } from 
 const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/status"],
   ["GET", "/events/evt_1"],
+  ["GET", "/events/evt_1/explain"],
   ["GET", "/approvals"],
   ["GET", "/approvals/apr_1"],
   ["POST", "/approvals/apr_1/approve"],

@@ -1,5 +1,5 @@
-import { Effect, ParseResult, Redacted, Schema } from "effect"
-import { parseZone } from "./Calendar.ts"
+import { DateTime, Effect, ParseResult, Redacted, Schema } from "effect"
+import { parseZone, startOfDay } from "./Calendar.ts"
 import { ReplyRoute } from "./Delivery.ts"
 import { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
@@ -81,13 +81,40 @@ export const QuietHoursConfig = Schema.Struct({
 })
 export type QuietHoursConfig = typeof QuietHoursConfig.Type
 
+const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
+  Schema.Union(schema, Schema.Literal("unlimited")).annotations({
+    message: ({ actual }) => ({
+      message: `must be a number or "unlimited", got ${JSON.stringify(actual)}`,
+      override: typeof actual !== "number"
+    })
+  })
+
+/** US dollars. */
+const Money = Schema.Number.pipe(
+  Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
+  Schema.nonNegative({ message: ({ actual }) => `must be 0 or more, got ${actual}` })
+)
+
+/** Tokens and US dollars by the calendar of `timezone`. One that is not set is none. */
+const budgets = {
+  tokensPerHour: Schema.optional(Count),
+  tokensPerDay: Schema.optional(Count),
+  tokensPerMonth: Schema.optional(Count),
+  usdPerHour: Schema.optional(Money),
+  usdPerDay: Schema.optional(Money),
+  usdPerMonth: Schema.optional(Money)
+}
+const { tokensPerDay: _, ...budgetsBesidesTheDay } = budgets
+
 export const AgentConfig = Schema.Struct({
   /** System prompt. Default: none. */
   instructions: withDefault(Schema.String, ""),
   /** Most tokens one answer may have; part of every reservation. Default: 1,024. */
   maxOutputTokens: withDefault(PositiveInt, 1024),
   /** Runs of this agent at a time. Default: `limits.maxConcurrentRuns`, which counts over all agents in any case. */
-  maxConcurrentRuns: Schema.optional(PositiveInt)
+  maxConcurrentRuns: Schema.optional(PositiveInt),
+  /** What this agent's runs may use, within what all may. Default: no budget of its own. */
+  budget: Schema.optional(Schema.Struct(budgets))
 })
 
 export const HeartbeatConfig = Schema.Struct({
@@ -175,14 +202,6 @@ export const AccessControlConfig = Schema.Struct({
 })
 export type AccessControlConfig = typeof AccessControlConfig.Type
 
-const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
-  Schema.Union(schema, Schema.Literal("unlimited")).annotations({
-    message: ({ actual }) => ({
-      message: `must be a number or "unlimited", got ${JSON.stringify(actual)}`,
-      override: typeof actual !== "number"
-    })
-  })
-
 export const LoopGuardConfig = Schema.Struct({
   /** Runs that may lie between an event and the one its chain of causes began with. Default: 8. */
   maxDepth: withDefault(Limit(Count), 8),
@@ -200,8 +219,23 @@ export const CircuitBreakerConfig = Schema.Struct({
 export type CircuitBreakerConfig = typeof CircuitBreakerConfig.Type
 
 export const PolicyConfig = Schema.Struct({
-  /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
+  /** Tokens a calendar day, over all agents. Default: 100,000. No budget at all must be written out as `unlimited`. */
   dailyTokenBudget: withDefault(Limit(Count), 100_000),
+  /** Further budgets over all agents; the day of tokens is `dailyTokenBudget`. Default: none. */
+  budget: withDefault(Schema.Struct(budgetsBesidesTheDay), {}),
+  /** The part of a budget that, once used or held, is told as `BudgetWarning`. Default: 0.75. */
+  budgetWarnAt: withDefault(
+    Schema.Number.pipe(
+      Schema.greaterThan(0, { message: ({ actual }) => `must be greater than 0, got ${actual}` }),
+      Schema.lessThanOrEqualTo(1, { message: ({ actual }) => `must be 1 or less, got ${actual}` })
+    ),
+    0.75
+  ),
+  /**
+   * What a run of a model without a price is to a budget in dollars: `refuse`, it does not fit into any; `count-as-zero`, it
+   * fits into all. Default: `refuse`.
+   */
+  unknownModel: withDefault(OneOf("refuse", "count-as-zero"), "refuse"),
   /** Events let through to agents a calendar hour. Default: 30. */
   maxActionsPerHour: withDefault(Limit(Count), 30),
   /** Default: `adaptive`. */
@@ -323,6 +357,20 @@ export type RetentionConfig = typeof RetentionConfig.Type
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
 
+/** A day of the calendar, `2026-01-31`. */
+const Day = Schema.String.pipe(
+  Schema.filter(
+    (day) =>
+      startOfDay(day, DateTime.zoneMakeOffset(0)) !== undefined || `"${day}" is not a day; write it as 2026-01-31`
+  )
+)
+/** Prices one after the other: each from its day on, until the next one's. */
+const PriceList = Schema.Array(Schema.Struct({ from: Day, ...Price.fields })).pipe(
+  Schema.filter(
+    (list) => new Set(list.map(({ from }) => from)).size === list.length || "two prices are from the same day"
+  )
+)
+
 /** What becomes of events for a session that has a run under way already: there is one at a time. */
 export const SessionsConfig = Schema.Struct({
   /**
@@ -363,8 +411,12 @@ export const GatewayConfig = Schema.Struct({
     default: () => Schema.decodeSync(AccessControlConfig)({})
   }),
   policies: Schema.optionalWith(PolicyConfig, { default: () => Schema.decodeSync(PolicyConfig)({}) }),
-  /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
-  prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
+  /**
+   * By model name: its price, or its prices with the day each is in effect from. What a run may cost is reckoned at the price of
+   * when it is decided, what it cost at that of when it ended. A model without a price costs "unknown", and is shown so; see
+   * `policies.unknownModel`. Default: none.
+   */
+  prices: withDefault(Schema.Record({ key: Schema.String, value: Schema.Union(Price, PriceList) }), {}),
   sessions: Schema.optionalWith(SessionsConfig, { default: () => Schema.decodeSync(SessionsConfig)({}) }),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
   retention: Schema.optionalWith(RetentionConfig, { default: () => Schema.decodeSync(RetentionConfig)({}) }),

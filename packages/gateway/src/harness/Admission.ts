@@ -102,9 +102,10 @@ export const make = (config: GatewayConfig) =>
 
     const stateFor = (subject: Case, now: number): PolicyState => {
       const { approval, event, members, mergeKey } = subject
+      const estimate = dispatcher.estimate(toDispatch(subject, describeTask(event)), now)
       return new StateView({
         now: new Moment(now, zone),
-        budget: ledger.budget(now, dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))),
+        budgets: ledger.budgets(now, subject.agentId, estimate),
         rate: ledger.rate(now),
         pending: {
           queued: holds.counts.queued,

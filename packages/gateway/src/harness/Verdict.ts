@@ -1,4 +1,5 @@
 import { Effect } from "effect"
+import { fits } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { makeIds } from "../domain/Ids.ts"
 import type { Judgement } from "../domain/PolicyDecision.ts"
@@ -152,9 +153,11 @@ export const make = (
           letGo(event.id)
           record(tx, subject, { ...decided(true), state: "suppressed" })
           suppressed(tx, subject, policy, decision.reason)
-          if (policy === "CostBudget" && state.budget.limit !== null && ledger.tellExhausted(now)) {
-            const tokensUsed = state.budget.used + state.budget.reserved
-            tx.publish({ _tag: "BudgetExhausted", at: now, tokensUsed, dailyBudget: state.budget.limit })
+          if (policy === "CostBudget") {
+            ledger.tellExhausted(
+              tx,
+              state.budgets.filter((budget) => !fits(budget))
+            )
           }
           break
         case "queue": {

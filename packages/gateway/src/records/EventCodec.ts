@@ -126,7 +126,8 @@ export const firstDecision = (row: EventRow): DecisionRow | undefined =>
         at: row.received_at,
         action: row.action,
         policy: row.policy,
-        reason: row.reason,
+        // Whatever it says of one that was let through, a person said later.
+        reason: row.action === "execute" || row.action === "merge" ? null : row.reason,
         evidence: row.evidence,
         due_at: null,
         merge_key: row.merge_key

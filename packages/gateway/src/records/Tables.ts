@@ -79,8 +79,11 @@ export interface RunRow {
   readonly lease_until: number | null
   readonly task: string
   readonly reserved_tokens: number
+  /** US dollars; none when its cost was not known, or money was not counted. */
+  readonly reserved_usd: number | null
   readonly input_tokens: number
   readonly output_tokens: number
+  /** US dollars, once it has ended; none when it is not known. */
   readonly cost_usd: number | null
   readonly model: string | null
   readonly text: string | null

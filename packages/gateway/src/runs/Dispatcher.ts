@@ -1,4 +1,5 @@
 import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import type { Proposal } from "../domain/Proposal.ts"
@@ -23,8 +24,8 @@ export interface DispatcherShape {
    * refused is recorded in it.
    */
   readonly refuses: (tx: Tx, sessionKey: string, agentId: string) => boolean
-  /** The most tokens a run for this could use. */
-  readonly estimate: (dispatch: Dispatch) => number
+  /** The most a run for this could use, at the prices of `now`. */
+  readonly estimate: (dispatch: Dispatch, now: number) => Estimate
   /** What a run for this would be, as a person is asked to approve it. */
   readonly propose: (dispatch: Dispatch) => Proposal
   /** Runs the agents have now. */
@@ -147,7 +148,8 @@ export const make = (config: GatewayConfig) =>
           started_at: attempt.startedAt
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
-        yield* untilWritten(abandon(row, error, tasks.estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
+        const { tokens } = tasks.estimate(item, attempt.startedAt)
+        yield* untilWritten(abandon(row, error, tokens, (tx) => tellAbandoned(tx, { ...item, reason })))
         yield* late.pipe(
           Effect.flatMap((exit) => fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -315,7 +317,7 @@ export const make = (config: GatewayConfig) =>
 
     return Dispatcher.of({
       dispatch: (tx, runId, dispatch) => {
-        record(tx, runId, dispatch, tasks.estimate(dispatch))
+        record(tx, runId, dispatch, tasks.estimate(dispatch, tx.now))
         dispatched?.add(runId)
         const item = itemOf(dispatch, runId, 0)
         limit.admit(tx, item, (tx, oldest, error) => {

@@ -1,7 +1,10 @@
-import { Cause, Effect, Exit, Option } from "effect"
+import { Cause, DateTime, Effect, Exit, Option } from "effect"
+import type { Amount } from "../domain/Budget.ts"
+import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import { make as makePrices } from "../domain/Prices.ts"
 import type { RunResult, Usage } from "../domain/Run.ts"
 import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
@@ -9,6 +12,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { type NewTurn, SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import { AgentRunner } from "./AgentRunner.ts"
 import type { RunExit } from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import type { Waiting } from "./Lanes.ts"
@@ -97,15 +101,8 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const outbox = yield* Outbox
     const killSwitch = yield* KillSwitch
-    const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
-    /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
-    const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
-    const costOf = (result: RunResult): number | null => {
-      const price = priceOf(result.model)
-      if (price === undefined) return null
-      const { inputTokens, outputTokens } = result.usage
-      return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
-    }
+    const runner = yield* AgentRunner
+    const costOf = makePrices(config.prices, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
 
     /**
      * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
@@ -197,8 +194,9 @@ export const make = (config: GatewayConfig) =>
         const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
         const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
         const { inputTokens, outputTokens } = charged !== undefined && isUsage(charged) ? charged : NO_USAGE
-        const costUsd = result === undefined ? null : costOf(result)
-        const model = result?.model ?? null
+        const tokens = inputTokens + outputTokens
+        const model = result?.model ?? (tokens === 0 ? null : (runner.model?.(agentId) ?? null))
+        const costUsd = tokens === 0 ? 0 : model === null ? null : costOf(model, { inputTokens, outputTokens }, tx.now)
         tx.write({
           op: "update",
           table: "runs",
@@ -215,7 +213,7 @@ export const make = (config: GatewayConfig) =>
             ended_at: tx.now
           }
         })
-        ledger.settle(runId, inputTokens + outputTokens, tx.now)
+        ledger.settle(tx, runId, { tokens, usd: costUsd })
         health.ended(tx, agentId, state)
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
@@ -246,9 +244,10 @@ export const make = (config: GatewayConfig) =>
         })
       })
 
-    /** A run is decided: its tokens are reserved. */
-    const record = (tx: Tx, runId: string, dispatch: Dispatch, reserved: number): void => {
+    /** A run is decided: what it may use is reserved. */
+    const record = (tx: Tx, runId: string, dispatch: Dispatch, { tokens, usd }: Amount): void => {
       const { agentId, event, taskDescription } = dispatch
+      const countsAt = ledger.reserve(tx, runId, { agentId, tokens, usd })
       tx.write({
         op: "insert",
         table: "runs",
@@ -261,32 +260,41 @@ export const make = (config: GatewayConfig) =>
           attempt: 0,
           lease_until: null,
           task: taskDescription,
-          reserved_tokens: reserved,
+          reserved_tokens: tokens,
+          reserved_usd: usd,
           input_tokens: 0,
           output_tokens: 0,
           cost_usd: null,
           model: null,
           text: null,
           error: null,
-          created_at: tx.now,
+          created_at: countsAt,
           started_at: null,
           ended_at: null
         }
       })
-      ledger.reserve(runId, reserved, tx.now)
       health.began(tx, agentId)
     }
 
     /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
     const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
+        // Nobody knows what it came to cost, unless it cannot have begun.
+        const costUsd = charged === 0 ? 0 : null
         tx.write({
           op: "update",
           table: "runs",
           key: { id: run.id, attempt: run.attempt },
-          set: { state: "abandoned", lease_until: null, input_tokens: charged, error, ended_at: tx.now }
+          set: {
+            state: "abandoned",
+            lease_until: null,
+            input_tokens: charged,
+            cost_usd: costUsd,
+            error,
+            ended_at: tx.now
+          }
         })
-        ledger.settle(run.id, charged, tx.now)
+        ledger.settle(tx, run.id, { tokens: charged, usd: costUsd })
         health.ended(tx, run.agent_id, "abandoned")
         const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens: charged, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })

@@ -6,6 +6,9 @@ import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { type RunItem, SUPERSEDED, sessionOf, userTurn } from "./RunSteps.ts"
 
+/** It never ran. */
+const NOTHING_USED = { tokens: 0, usd: 0 }
+
 /** What is recorded of runs that never have their turn, since others of their session come first, or take them over. */
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -20,9 +23,9 @@ export const make = (config: GatewayConfig) =>
         op: "update",
         table: "runs",
         key: { id: runId, attempt },
-        set: { state: "cancelled", error, ended_at: tx.now }
+        set: { state: "cancelled", cost_usd: 0, error, ended_at: tx.now }
       })
-      ledger.settle(runId, 0, tx.now)
+      ledger.settle(tx, runId, NOTHING_USED)
       audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
       tx.publish({
         _tag: "ProactiveActionCompleted",
@@ -52,14 +55,19 @@ export const make = (config: GatewayConfig) =>
       const { agentId, event, runId } = item
       tx.write({ op: "update", table: "runs", key: { id: runId }, set: { task } })
       for (const { event: other, runId: otherId } of others) {
-        tx.write({ op: "update", table: "runs", key: { id: otherId }, set: { state: "merged", ended_at: tx.now } })
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: otherId },
+          set: { state: "merged", cost_usd: 0, ended_at: tx.now }
+        })
         tx.write({
           op: "update",
           table: "events",
           key: { id: other.id },
           set: { state: "merged", merged_into: event.id }
         })
-        ledger.settle(otherId, 0, tx.now)
+        ledger.settle(tx, otherId, NOTHING_USED)
         audit.append(tx, { kind: "run.merged", eventId: other.id, data: { runId: otherId, into: runId } })
       }
       tx.onCommit(() => {

@@ -63,6 +63,7 @@ const statements: ReadonlyArray<string> = [
     lease_until BIGINT,
     task TEXT NOT NULL,
     reserved_tokens BIGINT NOT NULL,
+    reserved_usd DOUBLE PRECISION,
     input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
     cost_usd DOUBLE PRECISION,
