@@ -182,6 +182,14 @@ export interface SwitchRow {
   readonly changed_by: string
 }
 
+/** What was told of a budget, in the window that began at `since`. */
+export interface BudgetNoticeRow {
+  /** Its unit, window and scope: `tokens:day:*`. */
+  readonly budget: string
+  readonly notice: "warning" | "exhausted"
+  readonly since: number
+}
+
 /** A start of the gateway that has not ended in order, so far. */
 export interface StartRow {
   readonly id: string
@@ -200,6 +208,7 @@ export interface Rows {
   readonly switches: SwitchRow
   readonly deliveries: DeliveryRow
   readonly starts: StartRow
+  readonly budget_notices: BudgetNoticeRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -216,7 +225,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   jobs: ["id"],
   switches: ["scope"],
   deliveries: ["id"],
-  starts: ["id"]
+  starts: ["id"],
+  budget_notices: ["budget", "notice"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

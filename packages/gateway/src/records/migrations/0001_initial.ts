@@ -163,6 +163,12 @@ const statements: ReadonlyArray<string> = [
   `CREATE TABLE starts (
     id TEXT NOT NULL PRIMARY KEY,
     started_at BIGINT NOT NULL
+  )`,
+  `CREATE TABLE budget_notices (
+    budget TEXT NOT NULL,
+    notice TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (budget, notice)
   )`
 ]
 
