@@ -1,5 +1,7 @@
-import { Clock, Context, Effect, Layer, type Scope, type Stream } from "effect"
+import { Clock, Context, DateTime, Effect, Layer, type Scope, type Stream } from "effect"
+import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
+import { parseZone } from "./domain/Calendar.ts"
 import type { GatewayConfig } from "./domain/Config.ts"
 import type { Delivery } from "./domain/Delivery.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
@@ -20,6 +22,7 @@ import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
+import * as Spending from "./records/Spending.ts"
 import { Store, type StoreError } from "./records/Store.ts"
 import { CrashLoop } from "./runs/CrashLoop.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
@@ -66,6 +69,11 @@ export interface GatewayServiceShape {
    */
   readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
   readonly status: () => Effect.Effect<GatewayStatus>
+  /**
+   * Every budget as it stands, and what the runs of a range of days used, by agent, source, model and day. Fails with
+   * `invalid-input` when the range is none, or spans more than 366 days.
+   */
+  readonly budget: (range?: BudgetRange) => Effect.Effect<BudgetReport, GatewayError>
   /** What happens from now on, until the scope closes. See `EventBus.subscribe`. */
   readonly events: <Tag extends BusTag = BusTag>(
     tags?: Tag | ReadonlyArray<Tag>
@@ -138,6 +146,7 @@ export const make = (config: GatewayConfig) =>
     const scheduler = yield* Scheduler
     const crashLoop = yield* CrashLoop
     const supervisor = yield* Supervisor
+    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
     const startedAt = yield* Clock.currentTimeMillis
     const counters = noCounts()
     let closed = false
@@ -290,6 +299,16 @@ export const make = (config: GatewayConfig) =>
             components: supervisor.components()
           }
         }),
+      budget: (range = {}) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const spent = yield* Spending.report(range, zone, now)
+          const budgets = ledger.budgets(now).map(({ estimate: _, ...budget }) => budget)
+          return { budgets, rate: ledger.rate(now), ...spent }
+        }).pipe(
+          Effect.provideService(Store, store),
+          Effect.catchTag("StoreError", (cause) => storage(cause))
+        ),
       events: (tags) => bus.subscribe(tags),
       approvals: Effect.gen(function* () {
         const rows = yield* store.find("approvals", {

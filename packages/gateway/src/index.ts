@@ -1,4 +1,4 @@
-export type { Amount, Budget, BudgetUnit, BudgetWindow, Estimate } from "./domain/Budget.ts"
+export type * from "./domain/Budget.ts"
 export type * from "./domain/BusEvent.ts"
 export { Moment, type Weekday } from "./domain/Calendar.ts"
 export { decodeConfig, GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"

@@ -1,4 +1,5 @@
 import {
+  type BudgetRange,
   type DeliveryFilter,
   Explanation,
   GatewayService,
@@ -68,6 +69,16 @@ const explained = (id: string, found: Explanation | undefined, accept = ""): Pro
   return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: `${found.render()}\n` }
 }
 
+const decodeRange = Schema.decodeUnknown(
+  Schema.Struct({ from: Schema.optional(Schema.String), to: Schema.optional(Schema.String) }),
+  { onExcessProperty: "error" }
+)
+/** Which days a query asks for. */
+const rangeOf = (query: string): Effect.Effect<BudgetRange, Problem.HttpAnswer> =>
+  Effect.mapError(decodeRange(Object.fromEntries(new URLSearchParams(query))), () =>
+    Problem.problem(422, `the budget can be asked for by from and to, days written as 2026-01-31; got "${query}"`)
+  )
+
 const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
 
 const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
@@ -108,6 +119,16 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         method: "GET",
         path: /^\/status$/,
         answering: () => Effect.map(gateway.status(), (status) => json(200, status))
+      },
+      {
+        method: "GET",
+        path: /^\/budget$/,
+        answering: ({ head }) =>
+          orProblem(
+            Effect.flatMap(rangeOf(head.query), (range) =>
+              Effect.map(gateway.budget(range), (report) => json(200, report))
+            )
+          )
       },
       {
         method: "GET",
@@ -218,7 +239,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`,
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
  *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
  *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,

@@ -48,3 +48,43 @@ export const fits = ({ estimate, limit, reserved, unit, unpriced, used }: Budget
     ? used + reserved + estimate <= limit
     : toNanos(used) + toNanos(reserved) + toNanos(estimate) <= toNanos(limit)
 }
+
+/** Days of the calendar in the gateway's zone, written as `2026-01-31`, both inclusive. */
+export interface BudgetRange {
+  /** Default: the first of the month of `to`. */
+  readonly from?: string | undefined
+  /** Default: today. */
+  readonly to?: string | undefined
+}
+
+/** What runs that ended used. A run counts in the day it was decided in. */
+export interface Spending {
+  readonly runs: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /** US dollars, of the runs whose cost is known; `null` when that is none of them. */
+  readonly costUsd: number | null
+  /** The runs whose cost is not known: their model had no price, or they were abandoned. */
+  readonly unknownCost: number
+}
+export interface NamedSpending extends Spending {
+  readonly name: string
+}
+
+/** What may be used, and what was. */
+export interface BudgetReport {
+  /** Every budget there is: those over all agents first, then each agent's. */
+  readonly budgets: ReadonlyArray<Omit<Budget, "estimate" | "unpriced">>
+  /** Actions this hour. */
+  readonly rate: { readonly limit: number | null; readonly count: number; readonly resetsAt: Date }
+  readonly from: string
+  readonly to: string
+  readonly total: Spending
+  /** What was used most of comes first. */
+  readonly byAgent: ReadonlyArray<NamedSpending>
+  readonly bySource: ReadonlyArray<NamedSpending>
+  /** By the model that answered; a run without one, since it failed, is `unknown`. */
+  readonly byModel: ReadonlyArray<NamedSpending>
+  /** Days with runs, in order. */
+  readonly byDay: ReadonlyArray<NamedSpending>
+}

@@ -76,6 +76,10 @@ export const startOfDay = (day: string, zone: DateTime.TimeZone): number | undef
   return windowOf(midnight.epochMillis, "day", zone).start
 }
 
+/** The day that contains `at` in `zone`, as `2026-01-31`. */
+export const dayOf = (at: number, zone: DateTime.TimeZone): string =>
+  DateTime.formatIsoDate(DateTime.unsafeMakeZoned(at, { timeZone: zone }))
+
 /** A calendar hour, day or month: `start` inclusive, `end` exclusive, Unix milliseconds. */
 export interface CalendarWindow {
   readonly start: number

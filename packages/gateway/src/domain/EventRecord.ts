@@ -3,7 +3,7 @@ import type { GatewayEvent } from "./GatewayEvent.ts"
 import type { Action, ShadowAnswer } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
 import type { Proposal } from "./Proposal.ts"
-import type { RunRecord } from "./Run.ts"
+import { ENDED, type RunRecord } from "./Run.ts"
 
 /** What one person said to an approval. */
 export interface Vote {
@@ -83,10 +83,8 @@ export interface EventRecord {
   readonly delivery: Delivery | undefined
 }
 
-const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled", "merged"])
-
 /** Whether nothing more will happen to it. */
 export const isFinal = ({ run, state }: EventRecord): boolean =>
   state === "executed"
-    ? run !== undefined && ENDED.has(run.state)
+    ? run !== undefined && ENDED.includes(run.state)
     : state === "suppressed" || state === "merged" || state === "denied"

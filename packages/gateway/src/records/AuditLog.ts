@@ -22,6 +22,8 @@ export type AuditKind =
   | "run.escalated"
   | "run.merged"
   | "run.fenced"
+  | "budget.warning"
+  | "budget.exhausted"
   | "approval.voted"
   | "approval.changed"
   | "approval.decided"

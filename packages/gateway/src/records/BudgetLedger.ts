@@ -3,8 +3,10 @@ import type { Amount, Budget, Estimate } from "../domain/Budget.ts"
 import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
+import { ENDED } from "../domain/Run.ts"
+import { AuditLog } from "./AuditLog.ts"
 import { Journal, type Tx } from "./Journal.ts"
-import { Ledger } from "./Ledger.ts"
+import { type DueNotice, Ledger, type Overshoot } from "./Ledger.ts"
 import { Store, type StoreError } from "./Store.ts"
 
 export interface BudgetLedgerShape {
@@ -26,11 +28,13 @@ export interface BudgetLedgerShape {
   readonly reserve: (tx: Tx, runId: string, amount: Amount & { readonly agentId: string }) => number
   /**
    * Replaces a run's reservation by what it used; nothing at all releases it. Within the step that ends the run. By how much
-   * it used more than was held for it.
+   * it used more than was held for it, if it did.
    */
-  readonly settle: (tx: Tx, runId: string, amount: Amount) => { readonly tokens: number; readonly usd: number }
-  /** Tells that these have nothing left, each once in a window. */
-  readonly tellExhausted: (tx: Tx, budgets: ReadonlyArray<Budget>) => void
+  readonly settle: (tx: Tx, runId: string, amount: Amount) => Overshoot | undefined
+  /** Tells that an event did not fit into these, of each once in a window. */
+  readonly tellExhausted: (tx: Tx, refused: ReadonlyArray<Budget>) => void
+  /** From when on runs count in a window that is under way at `now`: their records are needed. */
+  readonly countsFrom: (now: number) => number
 }
 
 /**
@@ -39,12 +43,11 @@ export interface BudgetLedgerShape {
  */
 export class BudgetLedger extends Context.Tag("@postilion/gateway/BudgetLedger")<BudgetLedger, BudgetLedgerShape>() {}
 
-const PAGE = 1_000
-
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
+    const audit = yield* AuditLog
     const ledger = new Ledger(config, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
 
     const load = Effect.gen(function* () {
@@ -52,58 +55,80 @@ export const make = (config: GatewayConfig) =>
       const [newest] = yield* store.find("runs", { orderBy: ["created_at", "desc"], limit: 1 })
       // A clock that was set back, and a restart, do not hand out a second budget either.
       ledger.reset(Math.max(now, newest?.created_at ?? now))
-      const open = yield* store.find("runs", { where: { state: { in: ["pending", "running"] } } })
-      for (const run of open) {
+      for (const told of yield* store.find("budget_notices", {})) ledger.wasTold(told)
+      for (const run of yield* store.find("runs", { where: { state: { in: ["pending", "running"] } } })) {
         ledger.hold(run.id, run.agent_id, { tokens: run.reserved_tokens, usd: run.reserved_usd }, run.created_at)
       }
-      const held = new Set(open.map(({ id }) => id))
-      let from = { at: Math.min(...ledger.windows.map((window) => ledger.startOf(window))), seen: new Set<string>() }
-      while (true) {
-        // Pages overlap by one instant, since several runs may share it.
-        const rows = yield* store.find("runs", {
-          where: { created_at: { gte: from.at } },
-          orderBy: ["created_at", "asc"],
-          limit: PAGE + from.seen.size
+      for (const window of ledger.windows) {
+        const ended = { created_at: { gte: ledger.startOf(window) }, state: { in: ENDED } }
+        const used = yield* store.totals("runs", {
+          where: ended,
+          by: ["agent_id"],
+          sum: ["input_tokens", "output_tokens", "cost_usd"],
+          limit: Number.MAX_SAFE_INTEGER
         })
-        const fresh = rows.filter((row) => !from.seen.has(row.id))
-        if (fresh.length === 0) return
-        for (const row of fresh) {
-          if (row.created_at >= ledger.startOf("hour")) ledger.addActions(1)
-          if (held.has(row.id)) continue
-          const used = { tokens: row.input_tokens + row.output_tokens, usd: row.cost_usd ?? row.reserved_usd }
-          for (const window of ledger.windows) {
-            if (row.created_at >= ledger.startOf(window)) ledger.addUsed(window, row.agent_id, used)
-          }
+        for (const { key, sums } of used) {
+          const tokens = sums.input_tokens.total + sums.output_tokens.total
+          ledger.addUsed(window, key.agent_id, { tokens, usd: sums.cost_usd.total })
         }
-        const at = (rows.at(-1) ?? { created_at: from.at }).created_at
-        from = { at, seen: new Set(rows.filter((row) => row.created_at === at).map((row) => row.id)) }
+        if (!ledger.hasMoney) continue
+        // As when they were settled: what a run cost is all that was held for it, where it is not known.
+        const unknown = yield* store.totals("runs", {
+          where: { ...ended, cost_usd: null },
+          by: ["agent_id"],
+          sum: ["reserved_usd"],
+          limit: Number.MAX_SAFE_INTEGER
+        })
+        for (const { key, sums } of unknown) {
+          ledger.addUsed(window, key.agent_id, { tokens: 0, usd: sums.reserved_usd.total })
+        }
       }
+      const [actions] = yield* store.totals("runs", {
+        where: { created_at: { gte: ledger.startOf("hour") } },
+        by: [],
+        sum: [],
+        limit: 1
+      })
+      ledger.addActions(actions?.rows ?? 0)
     })
     yield* journal.register(load)
+
+    /** Kept, so that a restart does not tell it again. */
+    const tell = (tx: Tx, { budget, notice, since, stands }: DueNotice): void => {
+      tx.write({ op: "put", table: "budget_notices", row: { budget, notice, since } })
+      const { estimate, limit, reserved, scope, unit, used, window } = stands
+      const data = { scope, unit, window, limit, used, reserved, estimate, resetsAt: stands.resetsAt.toISOString() }
+      audit.append(tx, { kind: `budget.${notice}`, data })
+    }
 
     return BudgetLedger.of({
       hasMoney: ledger.hasMoney,
       budget: (now) => ledger.budget(now),
       budgets: (now, agentId, estimate) => ledger.budgets(now, agentId, estimate),
       rate: (now) => ledger.rate(now),
+      countsFrom: (now) => {
+        ledger.roll(now)
+        return Math.min(...ledger.windows.map((window) => ledger.startOf(window)))
+      },
       reserve: (tx, runId, amount) => {
         const at = ledger.reserve(runId, amount, tx.now)
-        for (const budget of ledger.takeWarnings(amount.agentId)) {
-          tx.publish({ _tag: "BudgetWarning", at: tx.now, budget })
+        for (const notice of ledger.takeWarnings(amount.agentId)) {
+          tell(tx, notice)
+          tx.publish({ _tag: "BudgetWarning", at: tx.now, budget: notice.stands })
         }
         return at
       },
       settle: (tx, runId, amount) => ledger.settle(runId, amount, tx.now),
-      tellExhausted: (tx, budgets) => {
-        for (const budget of budgets) {
-          if (!ledger.takeExhausted(budget)) continue
+      tellExhausted: (tx, refused) => {
+        for (const notice of ledger.takeExhausted(refused)) {
+          tell(tx, notice)
           const day = ledger.budget(tx.now)
           const tokensUsed = day.used + day.reserved
-          tx.publish({ _tag: "BudgetExhausted", at: tx.now, budget, tokensUsed, dailyBudget: day.limit })
+          tx.publish({ _tag: "BudgetExhausted", at: tx.now, budget: notice.stands, tokensUsed, dailyBudget: day.limit })
         }
       }
     })
   })
 
-export const layer = (config: GatewayConfig): Layer.Layer<BudgetLedger, StoreError, Store | Journal> =>
+export const layer = (config: GatewayConfig): Layer.Layer<BudgetLedger, StoreError, Store | Journal | AuditLog> =>
   Layer.scoped(BudgetLedger, make(config))

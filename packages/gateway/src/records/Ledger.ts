@@ -26,6 +26,9 @@ export const WINDOWS: ReadonlyArray<BudgetWindow> = ["hour", "day", "month"]
 const NEVER = { start: Number.NEGATIVE_INFINITY, end: Number.NEGATIVE_INFINITY, endsAt: new Date(0) }
 const NOTHING: Estimate = { tokens: 0, usd: 0, model: "" }
 
+const nameOf = ({ scope, unit, window }: Pick<Budget, "scope" | "unit" | "window">): string =>
+  `${unit}:${window}:${scope}`
+
 /** One budget: its limit, and what the window under way has used of it. Tokens, or billionths of a dollar. */
 class Meter {
   used = 0
@@ -36,7 +39,9 @@ class Meter {
   readonly unit: BudgetUnit
   readonly window: BudgetWindow
   readonly limit: number | null
+  readonly name: string
   constructor(scope: string, unit: BudgetUnit, window: BudgetWindow, limit: number | null) {
+    this.name = nameOf({ scope, unit, window })
     this.scope = scope
     this.unit = unit
     this.window = window
@@ -45,7 +50,22 @@ class Meter {
 }
 
 /** What is told of a budget once in a window. */
-export type Notice = keyof Meter["told"]
+export interface Notice {
+  /** Its unit, window and scope: `tokens:day:*`. */
+  readonly budget: string
+  readonly notice: "warning" | "exhausted"
+  /** When the window began. */
+  readonly since: number
+}
+/** A notice that has not been given yet, and how the budget stands. */
+export type DueNotice = Notice & { readonly stands: Budget }
+
+/** By how much a run used more than was held for it. */
+export interface Overshoot {
+  readonly tokens: number
+  /** US dollars, where money is counted. */
+  readonly usd?: number
+}
 
 interface Reservation {
   readonly at: number
@@ -160,12 +180,12 @@ export class Ledger {
   }
   /**
    * Replaces what is held for a run by what it used; what that cost is all that was held for it when it is not known. By how
-   * much it used more than was held: nothing, for a run that held nothing.
+   * much it used more than was held, if it did.
    */
-  settle(runId: string, { tokens, usd }: Amount, now: number): { readonly tokens: number; readonly usd: number } {
+  settle(runId: string, { tokens, usd }: Amount, now: number): Overshoot | undefined {
     this.roll(now)
     const reservation = this.#reservations.get(runId)
-    if (reservation === undefined) return { tokens: 0, usd: 0 }
+    if (reservation === undefined) return undefined
     this.#reservations.delete(runId)
     const nanos = usd === null ? reservation.nanos : toNanos(usd)
     for (const meter of this.#applying(reservation.agentId)) {
@@ -173,10 +193,9 @@ export class Ledger {
       meter.reserved -= meter.unit === "tokens" ? reservation.tokens : reservation.nanos
       meter.used += meter.unit === "tokens" ? tokens : nanos
     }
-    return {
-      tokens: Math.max(0, tokens - reservation.tokens),
-      usd: this.hasMoney ? fromNanos(Math.max(0, nanos - reservation.nanos)) : 0
-    }
+    const over = { tokens: Math.max(0, tokens - reservation.tokens), nanos: Math.max(0, nanos - reservation.nanos) }
+    if (!this.hasMoney) return over.tokens > 0 ? { tokens: over.tokens } : undefined
+    return over.tokens > 0 || over.nanos > 0 ? { tokens: over.tokens, usd: fromNanos(over.nanos) } : undefined
   }
   /** Adds what an agent's ended runs used in the window under way: to the budgets of that window alone. */
   addUsed(window: BudgetWindow, agentId: string, { tokens, usd }: Amount): void {
@@ -213,31 +232,33 @@ export class Ledger {
   }
 
   /** The budgets this agent's runs have brought to `policies.budgetWarnAt`, each once in a window. */
-  takeWarnings(agentId: string): ReadonlyArray<Budget> {
-    const warned: Array<Budget> = []
+  takeWarnings(agentId: string): ReadonlyArray<DueNotice> {
+    const due: Array<DueNotice> = []
     for (const meter of this.#applying(agentId)) {
       if (meter.limit === null || meter.used + meter.reserved < meter.limit * this.#config.budgetWarnAt) continue
-      if (this.#take(meter, "warning")) warned.push(this.#show(meter, NOTHING))
+      this.#take(meter, "warning", this.#show(meter, NOTHING), due)
     }
-    return warned
+    return due
   }
-  /** Whether it is to be told that nothing is left of this budget: once in a window. */
-  takeExhausted({ scope, unit, window }: Budget): boolean {
-    const meter = this.#meters.find((meter) => meter.scope === scope && meter.unit === unit && meter.window === window)
-    return meter !== undefined && this.#take(meter, "exhausted")
-  }
-  /** It was told of this budget, in the window that began at `start`. */
-  wasTold({ scope, unit, window }: Pick<Budget, "scope" | "unit" | "window">, notice: Notice, start: number): void {
-    for (const meter of this.#meters) {
-      if (meter.scope === scope && meter.unit === unit && meter.window === window) meter.told[notice] = start
+  /** Of budgets that an event did not fit into, those of which it was not told yet, each once in a window. */
+  takeExhausted(refused: ReadonlyArray<Budget>): ReadonlyArray<DueNotice> {
+    const due: Array<DueNotice> = []
+    for (const budget of refused) {
+      const name = nameOf(budget)
+      for (const meter of this.#meters) if (meter.name === name) this.#take(meter, "exhausted", budget, due)
     }
+    return due
+  }
+  /** What was told already, of budgets there still are. */
+  wasTold({ budget, notice, since }: Notice): void {
+    for (const meter of this.#meters) if (meter.name === budget) meter.told[notice] = since
   }
 
-  #take(meter: Meter, notice: Notice): boolean {
-    const start = this.startOf(meter.window)
-    if (meter.told[notice] === start) return false
-    meter.told[notice] = start
-    return true
+  #take(meter: Meter, notice: Notice["notice"], stands: Budget, due: Array<DueNotice>): void {
+    const since = this.startOf(meter.window)
+    if (meter.told[notice] === since) return
+    meter.told[notice] = since
+    due.push({ budget: meter.name, notice, since, stands })
   }
   #applying(agentId: string): ReadonlyArray<Meter> {
     return this.#byAgent.get(agentId) ?? this.#global

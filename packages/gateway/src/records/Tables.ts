@@ -211,6 +211,14 @@ export interface FailureRow {
   readonly at: number
 }
 
+/** What was told of a budget, in the window that began at `since`. */
+export interface BudgetNoticeRow {
+  /** Its unit, window and scope: `tokens:day:*`. */
+  readonly budget: string
+  readonly notice: "warning" | "exhausted"
+  readonly since: number
+}
+
 /** A start of the gateway that has not ended in order, so far. */
 export interface StartRow {
   readonly id: string
@@ -231,6 +239,7 @@ export interface Rows {
   readonly deliveries: DeliveryRow
   readonly starts: StartRow
   readonly failures: FailureRow
+  readonly budget_notices: BudgetNoticeRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -249,7 +258,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   switches: ["scope"],
   deliveries: ["id"],
   starts: ["id"],
-  failures: ["agent_id"]
+  failures: ["agent_id"],
+  budget_notices: ["budget", "notice"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

@@ -213,7 +213,7 @@ export const make = (config: GatewayConfig) =>
             ended_at: tx.now
           }
         })
-        ledger.settle(tx, runId, { tokens, usd: costUsd })
+        const overshoot = ledger.settle(tx, runId, { tokens, usd: costUsd })
         health.ended(tx, agentId, state)
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
@@ -225,7 +225,7 @@ export const make = (config: GatewayConfig) =>
         audit.append(tx, {
           kind: "run.ended",
           eventId: event.id,
-          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error }
+          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error, overshoot }
         })
         if (state !== "cancelled") reply(tx, event, agentId, runId, result?.text)
         tx.publish({

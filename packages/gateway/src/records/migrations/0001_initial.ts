@@ -184,6 +184,12 @@ const statements: ReadonlyArray<string> = [
     agent_id TEXT NOT NULL PRIMARY KEY,
     count INTEGER NOT NULL,
     at BIGINT NOT NULL
+  )`,
+  `CREATE TABLE budget_notices (
+    budget TEXT NOT NULL,
+    notice TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (budget, notice)
   )`
 ]
 
