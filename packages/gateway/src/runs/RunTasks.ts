@@ -1,6 +1,7 @@
 import { Clock, Effect } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError } from "../domain/Errors.ts"
+import { timeoutOf } from "../domain/Job.ts"
 import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { SessionStore } from "../records/SessionStore.ts"
@@ -41,7 +42,7 @@ export const make = (config: GatewayConfig) =>
     const propose = (dispatch: Dispatch): Proposal => {
       const shown = sessionOf(config, dispatch) === undefined ? 0 : 1
       return proposalOf(taskOf(dispatch, "", 1), {
-        runTimeoutMs,
+        runTimeoutMs: timeoutOf(dispatch.event, runTimeoutMs),
         maxAttempts,
         historyTurns: shown * historyTurns,
         historyCharacters: shown * historyCharacters
