@@ -162,12 +162,15 @@ describe("what is due", () => {
     }).pipe(Effect.provide(memory({})))
   )
 
-  for (const [zone, expected] of [
+  for (const [zone, expected, schedule = "30 2 * * *"] of [
     // 02:30 does not exist on the 31st of March, and comes twice on the 27th of October.
     ["Europe/Berlin", ["2024-03-30T01:30", "2024-03-31T01:30", "2024-04-01T00:30"]],
     ["Europe/Berlin", ["2024-10-26T00:30", "2024-10-27T00:30", "2024-10-28T01:30"]],
     ["America/New_York", ["2024-03-09T07:30", "2024-03-10T07:30", "2024-03-11T06:30"]],
-    ["America/New_York", ["2024-11-02T06:30", "2024-11-03T07:30", "2024-11-04T07:30"]]
+    ["America/New_York", ["2024-11-02T06:30", "2024-11-03T07:30", "2024-11-04T07:30"]],
+    // Here the clock changes by half an hour, at 02:00: there is no 02:15 in spring, and autumn has 01:45 twice.
+    ["Australia/Lord_Howe", ["2024-10-04T15:45", "2024-10-05T15:45", "2024-10-06T15:15"], "15 2 * * *"],
+    ["Australia/Lord_Howe", ["2024-04-05T14:45", "2024-04-06T14:45", "2024-04-07T15:15"], "45 1 * * *"]
   ] as const) {
     it.scoped(`N9: DST: a nightly job in ${zone} fires once each night around ${expected[1].slice(0, 10)}`, () =>
       Effect.gen(function* () {
@@ -180,9 +183,7 @@ describe("what is due", () => {
           expect(yield* fires).toEqual(expected.map((instant) => `nightly ${instant}`))
         }).pipe(
           Effect.scoped,
-          Effect.provide(
-            memory({ timezone: zone, crons: [{ name: "nightly", schedule: "30 2 * * *", instruction: "tidy up" }] })
-          )
+          Effect.provide(memory({ timezone: zone, crons: [{ name: "nightly", schedule, instruction: "tidy up" }] }))
         )
       })
     )

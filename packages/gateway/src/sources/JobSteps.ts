@@ -23,10 +23,10 @@ export const make = (jobs: Jobs, slots: Slots) =>
       { fired, set }: { readonly fired: boolean; readonly set: Partial<JobRow> }
     ): void => {
       const over = entry.row.delete_after_run === 1 && (fired || next === undefined)
-      if (!over) return jobs.change(tx, entry, { ...set, next_at: next ?? null })
+      if (!over) jobs.change(tx, entry, { ...set, next_at: next ?? null })
       // What the configuration asks for stays, else the next start would take it for new.
-      if (entry.row.origin === "config") return jobs.change(tx, entry, { ...set, next_at: null })
-      jobs.remove(tx, entry)
+      else if (entry.row.origin === "config") jobs.change(tx, entry, { ...set, next_at: null })
+      else jobs.remove(tx, entry)
     }
     /** The job's instants until `now` make no event. */
     const pass = (tx: Tx, entry: Entry, range: Range, reason: string): void =>
