@@ -20,9 +20,9 @@ import { AgentRunError, type GatewayError } from "@postilion/gateway/domain/Erro
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
-import { Deferred, Effect, Layer, Option, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
+import { Clock, Deferred, Effect, Layer, Option, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
 import { channel, refusal } from "./TestChannel.ts"
-import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
+import { answerOf, gateway, type Respond, turn, watch, wrapStore } from "./TestGateway.ts"
 
 describe("a configuration that is wrong is refused, with where and what to do", () => {
   const cron = { schedule: "0 9 * * *", instruction: "look" }
@@ -75,6 +75,18 @@ describe("a configuration that is wrong is refused, with where and what to do", 
       { crons: [cron, { ...cron, agentId: "nobody" }] },
       "crons[1].agentId",
       /there is no agent "nobody"; agents: agent$/
+    ],
+    [{ crons: [{ ...cron, schedule: [] }] }, "crons[0].schedule[0]", /is missing|Expected/],
+    [{ crons: [{ ...cron, catchUp: "some" }] }, "crons[0].catchUp", /"skip", "once", "all", got "some"$/],
+    [{ crons: [{ ...cron, overlap: "wait" }] }, "crons[0].overlap", /"skip", "queue", "allow", got "wait"$/],
+    [{ crons: [{ ...cron, graceMs: -1 }] }, "crons[0].graceMs", /must be a whole number, 0 or more, got -1$/],
+    [{ crons: [{ ...cron, maxCatchUp: 0 }] }, "crons[0].maxCatchUp", /must be a whole number, 1 or more, got 0$/],
+    [{ crons: [{ ...cron, timeoutMs: 0.5 }] }, "crons[0].timeoutMs", /must be a whole number, 1 or more, got 0.5$/],
+    [{ crons: [{ ...cron, disableAfterFailures: "no" }] }, "crons[0].disableAfterFailures", /"never", got "no"$/],
+    [
+      { crons: [{ ...cron, instruction: "x".repeat(8_001) }] },
+      "crons[0].instruction",
+      /8000 characters or fewer, got 8001$/
     ],
     [{ crons: [{ ...cron, agentId: "constructor" }] }, "crons[0].agentId", /there is no agent "constructor"/],
     [
@@ -332,6 +344,20 @@ const aMinute = TestClock.adjust("1 minute")
 
 const firstJob = <A>(show: (job: Effect.Effect.Success<typeof jobs>[number] | undefined) => A) =>
   Effect.map(jobs, ([job]) => show(job))
+/** Events a cron of every quarter makes of the four instants that pass while the gateway is down for 65 minutes. */
+const madeAfterAnHour = (change: Partial<typeof CronConfig.Encoded>) =>
+  Effect.gen(function* () {
+    const config = cron({ schedule: "*/15 * * * *", ...change })
+    const store = Layer.succeed(Store, StoreMemory.make())
+    const life = gateway(config, undefined, { channels: CHANNELS }).pipe(Layer.provideMerge(store))
+    yield* Effect.provide(Scheduler, life)
+    yield* TestClock.adjust("65 minutes")
+    return yield* Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      while (yield* firstJob((job) => (job?.nextAt?.getTime() ?? 0) <= now)) yield* turn
+      return (yield* events).length
+    }).pipe(Effect.provide(life))
+  }).pipe(Effect.provide(TestContext.TestContext))
 const history = Effect.gen(function* () {
   for (const text of ["one", "two", "three"]) yield* run(message({ payload: { text } }))
   return (yield* run(message({ payload: { text: "four" } }))).text
@@ -512,6 +538,71 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       decisionsIn(60_000),
       [cron({ schedule: "* * * * *" }), ["execute"]],
       [cron({ schedule: "* * * * *", enabled: false }), []]
+    ),
+
+  "crons.deleteAfterRun": () =>
+    differ(
+      decisionsIn(180_000),
+      [cron({ schedule: "* * * * *" }), ["execute", "execute", "execute"]],
+      [cron({ schedule: "* * * * *", deleteAfterRun: true }), ["execute"]]
+    ),
+  "crons.catchUp": () =>
+    Effect.gen(function* () {
+      expect(yield* madeAfterAnHour({})).toBe(1)
+      expect(yield* madeAfterAnHour({ catchUp: "skip" })).toBe(0)
+      expect(yield* madeAfterAnHour({ catchUp: "all" })).toBe(4)
+    }),
+  "crons.graceMs": () =>
+    Effect.gen(function* () {
+      // The last of them was due five minutes ago.
+      expect(yield* madeAfterAnHour({ catchUp: "skip", graceMs: 299_999 })).toBe(0)
+      expect(yield* madeAfterAnHour({ catchUp: "skip", graceMs: 300_000 })).toBe(1)
+    }),
+  "crons.maxCatchUp": () =>
+    Effect.gen(function* () {
+      expect(yield* madeAfterAnHour({ catchUp: "all", maxCatchUp: 3 })).toBe(3)
+      expect(yield* madeAfterAnHour({ catchUp: "all", maxCatchUp: 4 })).toBe(4)
+    }),
+  "crons.overlap": () =>
+    Effect.gen(function* () {
+      const made = (change: Partial<typeof CronConfig.Encoded>) =>
+        seen(cron({ schedule: "* * * * *", ...change }), decisionsIn(300_000), () => Effect.never)
+      expect(yield* made({ overlap: "skip" })).toHaveLength(1)
+      expect(yield* made({})).toHaveLength(2)
+      expect(yield* made({ overlap: "allow" })).toHaveLength(5)
+    }),
+  "crons.timeoutMs": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* TestClock.adjust("90 seconds")
+        const [row] = yield* Effect.flatMap(Store, (store) => store.find("runs", {}))
+        return row?.error ?? "no error"
+      }),
+      [cron({ schedule: "* * * * *" }), "no error"],
+      [
+        cron({ schedule: "* * * * *", timeoutMs: 20_000 }),
+        "the run took longer than 20000 ms and was interrupted (its job's timeoutMs)"
+      ],
+      () => Effect.never
+    ),
+  "crons.jitterMs": () =>
+    differ(
+      firstJob((job) => (job?.delayMs ?? 0) > 0),
+      [cron({}), false],
+      [cron({ jitterMs: 3_600_000 }), true]
+    ),
+  "crons.disableAfterFailures": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* TestClock.adjust("1 minute")
+        yield* told.until("ProactiveActionCompleted", 1)
+        yield* TestClock.adjust("1 second")
+        return yield* firstJob((job) => job?.enabled)
+      }).pipe(Effect.scoped),
+      [cron({ schedule: "* * * * *" }), true],
+      [cron({ schedule: "* * * * *", disableAfterFailures: 1 }), false],
+      () => Effect.fail(new AgentRunError({ message: "no", retryable: false }))
     ),
 
   "crons.deliverTo.channel": () => differ(sentTo(aMinute), [cronTo(mailAda), mailAda], [cronTo(smsAda), smsAda]),

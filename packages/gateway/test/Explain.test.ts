@@ -44,15 +44,14 @@ for (const [name, storeLayer] of stores) {
         expect(
           found.decisions.map(({ action, answers, at, policy }) => [action, policy, at.getTime(), answers.length])
         ).toEqual([
-          ["queue", "RateLimit", 0, 7],
-          ["escalate", "RequireApproval", HOUR, 7],
-          ["execute", "default", HOUR, 7]
+          ["queue", "RateLimit", 0, 9],
+          ["escalate", "RequireApproval", HOUR, 9],
+          ["execute", "default", HOUR, 9]
         ])
         expect(found.decisions[0]?.answers).toEqual([
-          ...["AccessControl", "LoopGuard", "AdaptiveHeartbeat", "CostBudget"].map((policy) => ({
-            policy,
-            answer: "passed"
-          })),
+          ...["AccessControl", "LoopGuard", "AdaptiveHeartbeat", "CircuitBreaker", "CostBudget", "SenderRate"].map(
+            (policy) => ({ policy, answer: "passed" })
+          ),
           { policy: "RateLimit", answer: "answered" },
           ...["RequireApproval", "EventMerging"].map((policy) => ({ policy, answer: "not-asked" }))
         ])

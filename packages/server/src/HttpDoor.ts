@@ -94,19 +94,20 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const authorize = Authorization.make(tokens)
     let draining = false
 
-    const readiness = Effect.suspend(() =>
-      draining
-        ? Effect.succeed(unready("the gateway is stopping"))
-        : journal.failing() !== undefined
-          ? Effect.succeed(unready("the storage cannot be written"))
-          : store.find("switches", { limit: 1 }).pipe(
-              // One that is held takes in and keeps what comes, so it is of use to send it here.
-              Effect.zipRight(gateway.status()),
-              Effect.map(({ held }) => json(200, { status: held === undefined ? "ready" : "held" })),
-              Effect.catchAll((error) =>
-                Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
-              )
-            )
+    const readiness = Effect.gen(function* () {
+      if (draining) return unready("the gateway is stopping")
+      if (journal.failing() !== undefined) return unready("the storage cannot be written")
+      const { held, scheduler } = yield* gateway.status()
+      if (scheduler.stalled) {
+        return unready(`the scheduler has stalled: jobs were due at ${scheduler.nextWake?.toISOString()}`)
+      }
+      yield* store.find("switches", { limit: 1 })
+      // One that is held takes in and keeps what comes, so it is of use to send it here.
+      return json(200, { status: held === undefined ? "ready" : "held" })
+    }).pipe(
+      Effect.catchAll((error) =>
+        Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
+      )
     )
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>

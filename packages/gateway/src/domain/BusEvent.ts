@@ -105,6 +105,14 @@ export interface ApprovalDecided extends OfEvent<"ApprovalDecided"> {
   readonly outcome: "approved" | "denied" | "expired"
   readonly by: string
 }
+/** Too many runs of a job failed in a row: it is not due any more until it is enabled, and a person is asked. */
+export interface JobDisabled extends OfEvent<"JobDisabled"> {
+  readonly jobId: string
+  readonly name: string
+  readonly failures: number
+  /** What the last of them failed of. */
+  readonly error: string
+}
 /** The kill switch changed. */
 export interface SwitchChanged extends Base<"SwitchChanged"> {
   readonly scope: string
@@ -168,6 +176,7 @@ export type BusEvent =
   | SessionOverflowed
   | ApprovalRequested
   | ApprovalDecided
+  | JobDisabled
   | SwitchChanged
   | DeliveryPrepared
   | DeliveryStarted

@@ -3,6 +3,8 @@ import { parseZone, startOfDay } from "./Calendar.ts"
 import { ReplyRoute } from "./Delivery.ts"
 import { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
+import { jobRules, LONGEST_INSTRUCTION } from "./Job.ts"
+import { OneOf } from "./OneOf.ts"
 
 const Positive = Schema.Number.pipe(
   Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
@@ -25,15 +27,6 @@ const Count = Schema.Number.pipe(
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
 
-/** One of a few words. What it must be is said whole, where a union would name its first member only. */
-const OneOf = <const L extends readonly [string, ...ReadonlyArray<string>]>(...words: L) =>
-  Schema.Literal(...words).annotations({
-    message: ({ actual }) => ({
-      message: `must be one of ${words.map((word) => `"${word}"`).join(", ")}, got ${JSON.stringify(actual)}`,
-      override: true
-    })
-  })
-
 const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String))
 
 /** An IANA zone name such as `Europe/Berlin`. */
@@ -55,6 +48,13 @@ export const parseWallTime = (text: string): number | undefined => {
   const minutes = Number(match[1]) * 60 + Number(match[2])
   return minutes <= 1440 && Number(match[2]) < 60 ? minutes : undefined
 }
+
+/** What an agent is asked again and again. */
+const Instruction = Schema.String.pipe(
+  Schema.maxLength(LONGEST_INSTRUCTION, {
+    message: ({ actual }) => `must have ${LONGEST_INSTRUCTION} characters or fewer, got ${String(actual).length}`
+  })
+)
 
 export const HeartbeatPolicy = OneOf("always", "adaptive", "conservative")
 export type HeartbeatPolicy = typeof HeartbeatPolicy.Type
@@ -122,8 +122,8 @@ export const HeartbeatConfig = Schema.Struct({
   intervalMs: PositiveInt,
   /** Default: `policies.heartbeatPolicy`. */
   policy: Schema.optional(HeartbeatPolicy),
-  /** Default: "Check for pending work." */
-  instruction: withDefault(Schema.String, "Check for pending work."),
+  /** Up to 8,000 characters. Default: "Check for pending work." */
+  instruction: withDefault(Instruction, "Check for pending work."),
   /** Skips in a row after which a tick fires whatever the policy says. Default: 6. */
   maxConsecutiveSkips: withDefault(Count, 6),
   /** No ticks outside these hours. Default: always. */
@@ -138,16 +138,19 @@ export type HeartbeatConfig = typeof HeartbeatConfig.Type
 export const CronConfig = Schema.Struct({
   /** What the job is called in lists and logs. Default: `cron-1`, `cron-2`, … by position. */
   name: Schema.optional(Schema.String),
-  /** Five fields: minute hour day-of-month month day-of-week. */
-  schedule: Schema.String,
-  instruction: Schema.String,
+  /** Five fields: minute hour day-of-month month day-of-week; or several such lines, due when any of them is. */
+  schedule: Schema.Union(Schema.String, Schema.NonEmptyArray(Schema.String)),
+  instruction: Instruction,
   agentId: Schema.optional(Schema.String),
   priority: withDefault(OneOf(...EventPriority.literals), "normal"),
   /** Default: the gateway's `timezone`. */
   timezone: Schema.optional(Timezone),
   enabled: withDefault(Schema.Boolean, true),
+  /** Never due again once it has made an event, until its schedule is changed. Default: false. */
+  deleteAfterRun: withDefault(Schema.Boolean, false),
   /** Where what the agent answers is sent. Default: nowhere. */
-  deliverTo: Schema.optional(ReplyRoute)
+  deliverTo: Schema.optional(ReplyRoute),
+  ...jobRules
 })
 export type CronConfig = typeof CronConfig.Type
 
@@ -344,7 +347,7 @@ export interface Retention {
 
 /** What is still needed stays, however old: see `records/Retention`. */
 export const RetentionConfig = Schema.Struct({
-  /** Events, with their runs and approvals. Default: 30 days, 1,000,000. */
+  /** Events, with their runs, approvals and the slots of their jobs. Default: 30 days, 1,000,000. */
   events: retentionOf(30, 1_000_000),
   /** Audit records; the chain stays verifiable over the cut. Default: 365 days, 10,000,000. */
   audit: retentionOf(365, 10_000_000),

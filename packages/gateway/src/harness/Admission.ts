@@ -19,6 +19,7 @@ import type { EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
+import type { Abandoned } from "../runs/RunSteps.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
 import { type Cause, causeOf } from "./Causes.ts"
@@ -49,7 +50,9 @@ export interface AdmissionShape {
    *
    * `also` runs in the same step: what it writes commits with the event.
    */
-  readonly submit: (input: RawInput, also?: (tx: Tx) => void) => Effect.Effect<Receipt, GatewayError>
+  readonly submit: (input: RawInput, also?: (tx: Tx, receipt: Receipt) => void) => Effect.Effect<Receipt, GatewayError>
+  /** Within a step: has a person say whether the event of a run that came to nothing has another. */
+  readonly escalate: (tx: Tx, failed: Abandoned, policy: string) => void
   /**
    * Answers an approval. Fails when there is none of this id (`not-found`), or with `conflict` when it has been decided
    * otherwise or by others, or when what would run has changed; then the approval shows what would run now.
@@ -323,7 +326,7 @@ export const make = (config: GatewayConfig) =>
             .step(
               (tx) => {
                 const receipt = admit(tx, routed.right, cause)
-                if (receipt !== undefined) also?.(tx)
+                if (receipt !== undefined) also?.(tx, receipt)
                 return receipt
               },
               { dedupeKey: routed.right.dedupeKey, sheddable: true }
@@ -354,7 +357,7 @@ export const make = (config: GatewayConfig) =>
       if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
     })
     yield* engine.onChange(becomeStale)
-    yield* dispatcher.onAbandoned(escalate)
+    yield* dispatcher.onAbandoned((tx, abandoned) => escalate(tx, abandoned))
     const rechecks = Effect.async<void>((resume) => {
       if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)
@@ -384,6 +387,7 @@ export const make = (config: GatewayConfig) =>
 
     return Admission.of({
       submit,
+      escalate,
       answer,
       held: () => holds.counts,
       resume: Effect.suspend(() => {

@@ -197,10 +197,11 @@ export const make = (
       hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
       return approval
     }
-    /** A run was abandoned: a person says whether its event has another. */
+    /** A run came to nothing: a person says whether its event has another. */
     const escalate = (
       tx: Tx,
-      { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned
+      { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned,
+      policy = "onCrash"
     ): void => {
       const subject: Case = {
         event,
@@ -214,7 +215,7 @@ export const make = (
         row: undefined,
         held: undefined
       }
-      const { digest, id } = ask(tx, subject, { policy: "onCrash", reason }, toDispatch(subject, task), {})
+      const { digest, id } = ask(tx, subject, { policy, reason }, toDispatch(subject, task), {})
       audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, digest, reason } })
     }
     const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {

@@ -5,7 +5,7 @@ import { AuditLog } from "./AuditLog.ts"
 import { BudgetLedger } from "./BudgetLedger.ts"
 import { Journal } from "./Journal.ts"
 import { Store, type StoreError } from "./Store.ts"
-import type { DeliveryRow, EventRow, RunRow } from "./Tables.ts"
+import type { DeliveryRow, EventRow, RunRow, SlotRow } from "./Tables.ts"
 
 const DAY = 86_400_000
 
@@ -19,6 +19,7 @@ const PAGE = 100
 const OPEN: ReadonlySet<EventRow["state"]> = new Set(["accepted", "deferred", "merging", "awaiting-approval"])
 /** Nobody has to see to these any more. */
 const DELIVERED: ReadonlySet<DeliveryRow["state"]> = new Set(["sent", "dropped"])
+const CLOSED_SLOTS: ReadonlyArray<SlotRow["state"]> = ["ran", "caught-up", "skipped", "abandoned"]
 const UNDER_WAY: ReadonlySet<RunRow["state"]> = new Set(["pending", "running"])
 
 export interface Pruned {
@@ -107,6 +108,7 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
           const gone = closed.filter(({ id, merged_into }) => !needed.has(id) && !needed.has(merged_into ?? ""))
           const goneIds = new Set(gone.map(({ id }) => id))
           const approvals = yield* store.find("approvals", { where: { event_id: { in: [...goneIds] } } })
+          const slots = yield* store.find("slots", { where: { event_id: { in: [...goneIds] } } })
           if (gone.length > 0) {
             yield* journal.step((tx) => {
               for (const { event_id, id } of runs) {
@@ -116,6 +118,14 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
               tx.write({ op: "delete", table: "votes", where: { approval_id: { in: approvals.map(({ id }) => id) } } })
               tx.write({ op: "delete", table: "approvals", where: { event_id: { in: [...goneIds] } } })
               tx.write({ op: "delete", table: "decisions", where: { event_id: { in: [...goneIds] } } })
+              // With a job's event goes all that its history has from before.
+              for (const { at, job_id } of slots) {
+                tx.write({
+                  op: "delete",
+                  table: "slots",
+                  where: { job_id, at: { lte: at }, state: { in: CLOSED_SLOTS } }
+                })
+              }
               tx.write({ op: "delete", table: "events", where: { id: { in: [...goneIds] } } })
             })
           }

@@ -5,6 +5,7 @@
 import type { DeliveryOutcome, DeliveryState } from "../domain/Delivery.ts"
 import type { EventState } from "../domain/EventRecord.ts"
 import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
+import type { SlotState } from "../domain/Job.ts"
 import type { Action } from "../domain/PolicyDecision.ts"
 import type { RunState } from "../domain/Run.ts"
 import type { Role } from "../domain/Session.ts"
@@ -167,12 +168,37 @@ export interface JobRow {
   readonly metadata: string
   readonly enabled: number
   readonly delete_after_run: number
-  readonly catch_up: "once" | "skip"
+  /** JSON: what becomes of its instants when not all goes as planned. */
+  readonly rules: string
   readonly created_at: number
   readonly last_at: number | null
+  /** The first instant that is not accounted for. */
   readonly next_at: number | null
+  /** The last instant that has a slot. */
+  readonly accounted_at: number | null
+  /** Runs that have failed since the last one that did not. */
+  readonly failures: number
+  /** The event after whose failure it was disabled, until it is enabled. */
+  readonly disabled_for: string | null
   /** JSON: the route of the answers. */
   readonly deliver_to: string | null
+}
+
+/** What became of an instant at which a job was due. */
+export interface SlotRow {
+  readonly job_id: string
+  readonly at: number
+  /** The last of several instants on end that were skipped for the same reason. */
+  readonly until: number
+  /** How many instants; null where they were not counted. */
+  readonly count: number | null
+  readonly state: SlotState
+  /** Whether its event was made late. */
+  readonly late: number
+  readonly reason: string | null
+  readonly event_id: string | null
+  readonly started_at: number | null
+  readonly ended_at: number | null
 }
 
 export interface DeliveryRow {
@@ -235,6 +261,7 @@ export interface Rows {
   readonly sessions: SessionRow
   readonly turns: TurnRow
   readonly jobs: JobRow
+  readonly slots: SlotRow
   readonly switches: SwitchRow
   readonly deliveries: DeliveryRow
   readonly starts: StartRow
@@ -255,6 +282,7 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   sessions: ["key"],
   turns: ["seq"],
   jobs: ["id"],
+  slots: ["job_id", "at"],
   switches: ["scope"],
   deliveries: ["id"],
   starts: ["id"],

@@ -2,6 +2,7 @@ import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Sc
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
@@ -102,21 +103,28 @@ export const make = (config: GatewayConfig) =>
         Effect.catchAll(() => Effect.interrupt)
       )
 
-    const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
+    /** Events of a session have one lane, as have those of a job, unless it lets them overlap. */
+    const laneOf = ({ event }: Dispatch): string => {
+      if (event.sessionKey !== undefined) return event.sessionKey
+      const job = jobOf(event)
+      return job === undefined || job.overlap === "allow" ? event.id : `job:${job.jobId}`
+    }
     const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
     /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
-    const watchOf = ({ startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
+    const watchOf = ({ event }: RunItem, { startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
       Effect.gen(function* () {
+        const timeoutMs = timeoutOf(event, runTimeoutMs)
         while (true) {
           const now = yield* Clock.currentTimeMillis
           const { at } = progress
-          if (now >= startedAt + runTimeoutMs) {
-            return cutShort(`the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`)
+          if (now >= startedAt + timeoutMs) {
+            const which = timeoutMs < runTimeoutMs ? "its job's timeoutMs" : "limits.runTimeoutMs"
+            return cutShort(`the run took longer than ${timeoutMs} ms and was interrupted (${which})`)
           }
           if (at !== undefined && now >= at + runStallMs) {
             return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
           }
-          const deadline = Math.min(startedAt + runTimeoutMs, (at ?? now) + runStallMs)
+          const deadline = Math.min(startedAt + timeoutMs, (at ?? now) + runStallMs)
           yield* Effect.sleep(deadline - now)
         }
       })
@@ -186,7 +194,7 @@ export const make = (config: GatewayConfig) =>
             const progress: Progress = { at: undefined }
             const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
               restore,
-              watch: watchOf(attempt, progress),
+              watch: watchOf(item, attempt, progress),
               beside: keepLease(item, attempt),
               graceMs: interruptGraceMs
             })

@@ -3,6 +3,7 @@ import type { Estimate } from "../domain/Budget.ts"
 import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError } from "../domain/Errors.ts"
+import { timeoutOf } from "../domain/Job.ts"
 import { make as makePrices } from "../domain/Prices.ts"
 import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
@@ -59,7 +60,7 @@ export const make = (config: GatewayConfig) =>
     const propose = (dispatch: Dispatch): Proposal => {
       const shown = sessionOf(config, dispatch) === undefined ? 0 : 1
       return proposalOf(taskOf(dispatch, "", 1), {
-        runTimeoutMs,
+        runTimeoutMs: timeoutOf(dispatch.event, runTimeoutMs),
         maxAttempts,
         historyTurns: shown * historyTurns,
         historyCharacters: shown * historyCharacters
