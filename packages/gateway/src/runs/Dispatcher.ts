@@ -10,7 +10,15 @@ import { make as makeBusy } from "./BusySession.ts"
 import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import {
+  type Abandoned,
+  type Attempt,
+  type Dispatch,
+  LEASE,
+  make as makeSteps,
+  NO_USAGE,
+  type RunItem
+} from "./RunSteps.ts"
 import { make as makeTasks, type Progress } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
@@ -144,7 +152,9 @@ export const make = (config: GatewayConfig) =>
           agent_id: agentId,
           source: event.source,
           attempt: attempt.attempt,
-          started_at: attempt.startedAt
+          started_at: attempt.startedAt,
+          input_tokens: item.spent.inputTokens,
+          output_tokens: item.spent.outputTokens
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
         yield* untilWritten(abandon(row, error, tasks.estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
@@ -192,7 +202,7 @@ export const make = (config: GatewayConfig) =>
             let exit = exitOf(outcome)
             const delay = retryDelay(item, exit)
             if (delay !== undefined && Exit.isFailure(exit)) {
-              yield* untilWritten(retry(item, attempt, exit.cause, delay))
+              yield* untilWritten(retry(item, attempt, exit, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
@@ -226,10 +236,11 @@ export const make = (config: GatewayConfig) =>
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const itemOf = (dispatch: Dispatch, runId: string, attempt: number): RunItem => ({
+    const itemOf = (dispatch: Dispatch, runId: string, attempt = 0, spent = NO_USAGE): RunItem => ({
       ...dispatch,
       runId,
       attempt,
+      spent,
       lane: laneOf(dispatch),
       gone: false,
       stopped: undefined
@@ -307,7 +318,10 @@ export const make = (config: GatewayConfig) =>
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
             const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
             yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
-          } else enqueue(itemOf(dispatch, runId, attempt))
+          } else {
+            const spent = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
+            enqueue(itemOf(dispatch, runId, attempt, spent))
+          }
         }
       }
     })
@@ -316,7 +330,7 @@ export const make = (config: GatewayConfig) =>
       dispatch: (tx, runId, dispatch) => {
         record(tx, runId, dispatch, tasks.estimate(dispatch))
         dispatched?.add(runId)
-        const item = itemOf(dispatch, runId, 0)
+        const item = itemOf(dispatch, runId)
         limit.admit(tx, item, (tx, oldest, error) => {
           drop(tx, oldest, error)
           reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)

@@ -29,6 +29,8 @@ export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
   /** Attempts made so far. The number of the last one fences off what earlier ones come to. */
   attempt: number
+  /** What those of them used that were to be followed by another. */
+  spent: Usage
   /** What it is asked: what it takes over of others is added. */
   taskDescription: string
   /** It has ended before its turn came. */
@@ -51,7 +53,10 @@ export interface Attempt {
 }
 
 /** Of a run's row, what giving it up needs. */
-type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
+type AbandonedRow = Pick<
+  RunRow,
+  "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at" | "input_tokens" | "output_tokens"
+>
 
 /** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
 export const LEASE = 60_000
@@ -65,11 +70,22 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   return failure instanceof Error ? failure.message : String(failure)
 }
 
-const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
+export const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
 const NO_ANSWER = "The agent could not answer this. Whoever runs it can see why."
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
+/** What an attempt is charged: what it used, also where it failed. */
+const usageOf = (exit: RunExit): Usage => {
+  const usage = Exit.isSuccess(exit) ? exit.value.usage : Option.getOrUndefined(Cause.failureOption(exit.cause))?.usage
+  return usage !== undefined && isUsage(usage) ? usage : NO_USAGE
+}
+const plus = (one: Usage, other: Usage): Usage => ({
+  inputTokens: one.inputTokens + other.inputTokens,
+  outputTokens: one.outputTokens + other.outputTokens
+})
+export const tokensOf = ({ inputTokens, outputTokens }: Usage): number => inputTokens + outputTokens
+
 /** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
 export const isResult = (result: RunResult): boolean =>
   typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
@@ -98,10 +114,9 @@ export const make = (config: GatewayConfig) =>
     const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
     /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
     const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
-    const costOf = (result: RunResult): number | null => {
-      const price = priceOf(result.model)
+    const costOf = (model: string, { inputTokens, outputTokens }: Usage): number | null => {
+      const price = priceOf(model)
       if (price === undefined) return null
-      const { inputTokens, outputTokens } = result.usage
       return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
     }
 
@@ -159,22 +174,34 @@ export const make = (config: GatewayConfig) =>
         })
       })
 
-    /** The attempt has ended, and is to be followed by another. */
+    /** The attempt has ended, and is to be followed by another: the run is charged for both. */
     const retry = (
-      { event, runId }: RunItem,
+      item: RunItem,
       { attempt }: Attempt,
-      cause: Cause.Cause<AgentRunError>,
+      exit: Exit.Failure<RunResult, AgentRunError>,
       delayMs: number
     ) =>
       journal.step((tx) => {
-        const error = messageOf(cause)
+        const { event, runId } = item
+        const error = messageOf(exit.cause)
+        const used = usageOf(exit)
+        const spent = plus(item.spent, used)
         tx.write({
           op: "update",
           table: "runs",
           key: { id: runId, attempt },
-          set: { state: "pending", lease_until: null, error }
+          set: {
+            state: "pending",
+            lease_until: null,
+            input_tokens: spent.inputTokens,
+            output_tokens: spent.outputTokens,
+            error
+          }
         })
-        audit.append(tx, { kind: "run.retrying", eventId: event.id, data: { runId, attempt, error, delayMs } })
+        audit.append(tx, { kind: "run.retrying", eventId: event.id, data: { runId, attempt, error, delayMs, ...used } })
+        tx.onCommit(() => {
+          item.spent = spent
+        })
       })
 
     /** An attempt that was let go of has ended after all. That is recorded, and is all that comes of it. */
@@ -192,10 +219,9 @@ export const make = (config: GatewayConfig) =>
         const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
         const superseded = state === "cancelled" && item.stopped === "superseded"
         const error = superseded ? SUPERSEDED : Exit.isFailure(exit) ? messageOf(exit.cause) : null
-        const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
-        const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
-        const { inputTokens, outputTokens } = charged !== undefined && isUsage(charged) ? charged : NO_USAGE
-        const costUsd = result === undefined ? null : costOf(result)
+        const usage = plus(item.spent, usageOf(exit))
+        const { inputTokens, outputTokens } = usage
+        const costUsd = result === undefined ? null : costOf(result.model, usage)
         const model = result?.model ?? null
         tx.write({
           op: "update",
@@ -273,17 +299,20 @@ export const make = (config: GatewayConfig) =>
       ledger.reserve(runId, reserved, tx.now)
     }
 
-    /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
+    /** The run is given up. `charged`: what its last attempt may still use. `also` runs in the same step. */
     const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
+        const inputTokens = run.input_tokens + charged
+        const outputTokens = run.output_tokens
         tx.write({
           op: "update",
           table: "runs",
           key: { id: run.id, attempt: run.attempt },
-          set: { state: "abandoned", lease_until: null, input_tokens: charged, error, ended_at: tx.now }
+          set: { state: "abandoned", lease_until: null, input_tokens: inputTokens, error, ended_at: tx.now }
         })
-        ledger.settle(run.id, charged, tx.now)
-        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens: charged, error }
+        const tokensUsed = inputTokens + outputTokens
+        ledger.settle(run.id, tokensUsed, tx.now)
+        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens, outputTokens, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({
           _tag: "ProactiveActionCompleted",
@@ -293,7 +322,7 @@ export const make = (config: GatewayConfig) =>
           agentId: run.agent_id,
           runId: run.id,
           success: false,
-          tokensUsed: charged,
+          tokensUsed,
           costUsd: undefined,
           durationMs: tx.now - (run.started_at ?? tx.now),
           text: undefined,

@@ -4,7 +4,7 @@ import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
-import { type RunItem, SUPERSEDED, sessionOf, userTurn } from "./RunSteps.ts"
+import { type RunItem, SUPERSEDED, sessionOf, tokensOf, userTurn } from "./RunSteps.ts"
 
 /** What is recorded of runs that never have their turn, since others of their session come first, or take them over. */
 export const make = (config: GatewayConfig) =>
@@ -15,14 +15,14 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
 
     /** A run that waits is cancelled, within the step that has a reason to. */
-    const drop = (tx: Tx, { agentId, attempt, event, runId }: RunItem, error: string): void => {
+    const drop = (tx: Tx, { agentId, attempt, event, runId, spent }: RunItem, error: string): void => {
       tx.write({
         op: "update",
         table: "runs",
         key: { id: runId, attempt },
         set: { state: "cancelled", error, ended_at: tx.now }
       })
-      ledger.settle(runId, 0, tx.now)
+      ledger.settle(runId, tokensOf(spent), tx.now)
       audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
       tx.publish({
         _tag: "ProactiveActionCompleted",
@@ -32,7 +32,7 @@ export const make = (config: GatewayConfig) =>
         agentId,
         runId,
         success: false,
-        tokensUsed: 0,
+        tokensUsed: tokensOf(spent),
         costUsd: undefined,
         durationMs: 0,
         text: undefined,
@@ -51,7 +51,7 @@ export const make = (config: GatewayConfig) =>
     const merge = (tx: Tx, item: RunItem, others: ReadonlyArray<RunItem>, task: string): void => {
       const { agentId, event, runId } = item
       tx.write({ op: "update", table: "runs", key: { id: runId }, set: { task } })
-      for (const { event: other, runId: otherId } of others) {
+      for (const { event: other, runId: otherId, spent } of others) {
         tx.write({ op: "update", table: "runs", key: { id: otherId }, set: { state: "merged", ended_at: tx.now } })
         tx.write({
           op: "update",
@@ -59,7 +59,7 @@ export const make = (config: GatewayConfig) =>
           key: { id: other.id },
           set: { state: "merged", merged_into: event.id }
         })
-        ledger.settle(otherId, 0, tx.now)
+        ledger.settle(otherId, tokensOf(spent), tx.now)
         audit.append(tx, { kind: "run.merged", eventId: other.id, data: { runId: otherId, into: runId } })
       }
       tx.onCommit(() => {
