@@ -1,6 +1,7 @@
 import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import { makeIds } from "../domain/Ids.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
@@ -24,8 +25,8 @@ import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
 
 export interface DispatcherShape {
-  /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
-  readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
+  /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed; its id. */
+  readonly dispatch: (tx: Tx, dispatch: Dispatch) => string
   /**
    * Whether an event has to be refused since too much waits in its session. Within the step that would accept it: that it is
    * refused is recorded in it.
@@ -62,6 +63,9 @@ export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
     const tasks = yield* makeTasks(config)
+    const [last] = yield* store.find("runs", { orderBy: ["id", "desc"], limit: 1 })
+    // A session's runs are taken up in the order of their ids, so that order must outlive a clock that is set back.
+    const nextId = makeIds(last?.id)
     const killSwitch = yield* KillSwitch
     const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
@@ -327,7 +331,8 @@ export const make = (config: GatewayConfig) =>
     })
 
     return Dispatcher.of({
-      dispatch: (tx, runId, dispatch) => {
+      dispatch: (tx, dispatch) => {
+        const runId = nextId("run", tx.now)
         record(tx, runId, dispatch, tasks.estimate(dispatch))
         dispatched?.add(runId)
         const item = itemOf(dispatch, runId)
@@ -336,6 +341,7 @@ export const make = (config: GatewayConfig) =>
           reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
         })
         tx.onCommit(() => enqueue(item))
+        return runId
       },
       refuses: limit.refuses,
       estimate: tasks.estimate,
