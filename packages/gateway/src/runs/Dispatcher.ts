@@ -235,8 +235,11 @@ export const make = (config: GatewayConfig) =>
     }
     const release = (item: RunItem): void => {
       active.delete(item.runId)
-      if (heldBack.delete(item.runId)) lanes.giveBack(item)
-      else lanes.release(item)
+      if (heldBack.delete(item.runId)) {
+        // Whatever was to end it has not: there was nothing to end yet.
+        item.stopped = undefined
+        lanes.giveBack(item)
+      } else lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
