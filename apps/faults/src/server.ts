@@ -78,8 +78,10 @@ const runner = Layer.effect(
         yield* Effect.sleep(yield* Random.nextIntBetween(0, LONGEST_RUN))
         const luck = yield* Random.next
         if (luck < 0.02) return yield* new AgentRunError({ message: "no luck", retryable: false })
-        if (luck < 0.03)
-          return yield* new AgentRunError({ message: "try again", retryable: true, retryAfterMillis: 20 })
+        if (luck < 0.05) {
+          const usage = { inputTokens: 3, outputTokens: 2 }
+          return yield* new AgentRunError({ message: "try again", retryable: true, retryAfterMillis: 20, usage })
+        }
         return yield* run(task)
       })
   }))

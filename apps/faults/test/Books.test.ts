@@ -137,6 +137,12 @@ describe("the check of the books", () => {
       `UPDATE runs SET input_tokens = input_tokens - 1 WHERE id = ${ONE_COMPLETED}`
     ],
     [
+      "what an attempt used that was followed by another is not charged",
+      /used \d+ tokens before its last attempt, and is charged/,
+      `UPDATE audit SET body = json_set(body, '$.kind', 'run.retrying', '$.data.inputTokens', 1000000, '$.data.outputTokens', 0)
+        WHERE seq = (SELECT min(seq) FROM audit WHERE kind = 'run.started')`
+    ],
+    [
       "an answer was turned around",
       /approval .* is denied by .*; recorded: approved/,
       "UPDATE approvals SET state = 'denied' WHERE state = 'approved'"

@@ -295,7 +295,8 @@ describe("who decides", () => {
       expect(yield* gw.approve(id, "p0")).toMatchObject({ state: "approved" })
       expect(yield* gw.approve(id, "p0", { digest })).toMatchObject({ state: "approved" })
       for (const other of [gw.deny(id, "p0"), gw.approve(id, "p1"), gw.approve(id, "p0", { digest: "0".repeat(64) })]) {
-        expect(yield* Effect.flip(other)).toMatchObject({ reason: "conflict" })
+        const refused = yield* Effect.flip(other)
+        expect(refused).toMatchObject({ reason: "conflict", message: expect.stringContaining("was approved by p0") })
       }
       yield* gw.outcome(eventId)
       expect(yield* runs).toHaveLength(1)

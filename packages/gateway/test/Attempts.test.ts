@@ -1,10 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { AuditLog, GatewayService } from "@postilion/gateway"
+import { AuditLog, type GatewayConfigInput, GatewayService } from "@postilion/gateway"
 import { AgentRunError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Deferred, Effect, TestClock } from "effect"
-import { answerOf, gateway, type Respond, watch } from "./TestGateway.ts"
+import { answerOf, gateway, gatewayOn, type Respond, tempFile, watch } from "./TestGateway.ts"
 
 const message = (text: string, sessionKey = "s"): RawInput => ({
   source: "state-change",
@@ -207,5 +207,94 @@ describe("an attempt", () => {
         expect((yield* gw.status()).budget).toMatchObject({ reserved: 0 })
       })
     )
+  )
+})
+
+describe("what an attempt used that is followed by another", () => {
+  const used = { inputTokens: 10, outputTokens: 5 }
+  const overloaded = Effect.fail(new AgentRunError({ message: "overloaded", retryable: true, usage: used }))
+  const settings: GatewayConfigInput = {
+    limits: { maxAttempts: 3 },
+    prices: { scripted: { inputPerMillion: 1_000_000, outputPerMillion: 2_000_000 } }
+  }
+  /** Waits until its attempt has ended, and the next one is due later. */
+  const between = (eventId: string) =>
+    Effect.repeat(Effect.zipRight(Effect.yieldNow(), runOf(eventId)), {
+      until: (run) => run?.state === "pending" && run.attempt > 0
+    })
+  const budget = Effect.map(
+    Effect.flatMap(GatewayService, (gw) => gw.status()),
+    ({ budget: { reserved, used } }) => ({ reserved, used })
+  )
+
+  it.scoped("is charged with the run in the end, over a restart between the attempts", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const opened = gatewayOn(file, settings, ({ attempt }) =>
+        attempt < 3 ? overloaded : Effect.succeed(answerOf("done"))
+      )
+      const eventId = yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const { eventId } = yield* gw.submit(message("a"))
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("1 second")
+        yield* told.until("ProactiveActionInitiated", 2)
+        expect(yield* between(eventId)).toMatchObject({
+          inputTokens: 20,
+          outputTokens: 10
+        })
+        return eventId
+      }).pipe(Effect.scoped, Effect.provide(opened))
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        expect(yield* gw.outcome(eventId)).toMatchObject({
+          run: { state: "completed", attempt: 3, inputTokens: 80, outputTokens: 50, costUsd: 180 }
+        })
+        expect(yield* budget).toEqual({ reserved: 0, used: 130 })
+        expect((yield* gw.status()).stats.totalTokensUsed).toBe(130)
+        const records = yield* (yield* AuditLog).query({ eventId, kind: "run.retrying" })
+        expect(records.map(({ data }) => data)).toMatchObject([used, used])
+      }).pipe(Effect.provide(opened))
+      expect(yield* Effect.provide(budget, opened)).toEqual({ reserved: 0, used: 130 })
+    })
+  )
+
+  it.scoped("is charged where the next one was cut off and the run is abandoned, or is dropped", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const config: GatewayConfigInput = {
+        limits: { maxAttempts: 2, maxConcurrentRuns: 1 },
+        sessions: { maxWaiting: 1, overflow: "drop-oldest" }
+      }
+      const respond: Respond = ({ attempt }) => (attempt === 1 ? overloaded : Effect.never)
+      const opened = gatewayOn(file, config, respond)
+      const { cut, waits } = yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const cut = yield* gw.submit(message("a", "one"))
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* TestClock.adjust("1 second")
+        yield* told.until("ProactiveActionInitiated", 2)
+        return { cut: cut.eventId, waits: (yield* gw.submit(message("b", "two"))).eventId }
+      }).pipe(Effect.scoped, Effect.provide(opened))
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        expect(yield* runOf(cut)).toMatchObject({ state: "abandoned", inputTokens: 10, outputTokens: 5 })
+        expect(yield* budget).toMatchObject({ used: 15 })
+        // Between its attempts; nothing more is begun before it is dropped.
+        expect(yield* between(waits)).toMatchObject({ outputTokens: 5 })
+        yield* gw.pause()
+      }).pipe(Effect.scoped, Effect.provide(opened))
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        yield* gw.submit(message("c", "two"))
+        expect(yield* gw.outcome(waits)).toMatchObject({
+          run: { state: "cancelled", inputTokens: 10, outputTokens: 5 }
+        })
+        expect(yield* budget).toMatchObject({ used: 30 })
+      }).pipe(Effect.provide(opened))
+      expect(yield* Effect.provide(budget, opened)).toMatchObject({ used: 30 })
+    })
   )
 })

@@ -5,7 +5,7 @@ import { EventSource, type RawInput } from "@postilion/gateway/domain/GatewayEve
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Deferred, Effect, Layer, TestClock } from "effect"
-import { answerOf, gateway, gatewayOn, tempFile, watch, wrapStore } from "./TestGateway.ts"
+import { answerOf, gateway, gatewayOn, sqlite, tempFile, watch, wrapStore } from "./TestGateway.ts"
 
 const counter = () => {
   const calls: Array<string> = []
@@ -193,4 +193,40 @@ describe("what runs when the switch is thrown", () => {
       expect(yield* (yield* Store).find("switches", {})).toEqual([])
     }).pipe(Effect.provide(gateway({ agents: base.agents }, respond)), Effect.provide(failing))
   })
+})
+
+describe("a run that had its turn, and was held back before it began", () => {
+  it.scoped("is not taken for terminated later on: cut off by the end of the process, it is tried again", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      let gate: Effect.Effect<unknown> = Effect.void
+      const gated = wrapStore((store) => ({
+        ...store,
+        commit: (writes) => Effect.zipRight(gate, store.commit(writes))
+      })).pipe(Layer.provide(sqlite(file)))
+      const eventId = yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const latch = yield* Effect.makeLatch()
+        const writing = yield* Deferred.make<void>()
+        gate = Effect.zipRight(Deferred.succeed(writing, undefined), latch.await)
+        // Thrown while the event is being written: in the commit in which its run was to begin.
+        const submitted = yield* Effect.fork(gw.submit(input("webhook")))
+        yield* Deferred.await(writing)
+        const terminated = yield* Effect.fork(gw.terminate())
+        yield* Effect.yieldNow()
+        yield* latch.open
+        const { eventId } = yield* submitted
+        yield* terminated
+        expect((yield* gw.find(eventId))?.run).toMatchObject({ state: "pending", attempt: 0 })
+        yield* gw.resume()
+        yield* told.until("ProactiveActionInitiated", 1)
+        return eventId
+      }).pipe(Effect.scoped, Effect.provide(gateway({}, () => Effect.never).pipe(Layer.provide(gated))))
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        expect(yield* gw.outcome(eventId)).toMatchObject({ run: { state: "completed", attempt: 2 } })
+      }).pipe(Effect.provide(gatewayOn(file)))
+    })
+  )
 })

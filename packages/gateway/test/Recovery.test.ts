@@ -280,6 +280,11 @@ describe("a gateway that is closed and opened again", () => {
         const second = yield* gateway.submit(say("second"))
         return [first.eventId, second.eventId]
       }).pipe(Effect.provide(gatewayOn(file)))
+      // Again, and this time a restart comes first.
+      yield* TestClock.setTime(1_800_000)
+      const submitted = Effect.flatMap(GatewayService, (gateway) => gateway.submit(say("third")))
+      const third = yield* Effect.provide(submitted, gatewayOn(file))
+      ids.push(third.eventId)
 
       yield* Effect.gen(function* () {
         const gateway = yield* GatewayService

@@ -168,6 +168,37 @@ describe("the chat door", () => {
     }).pipe(Effect.provide(server({}, () => new AgentRunError({ message: "no credit", retryable: false }))))
   )
 
+  it.scoped("what a run of its session took over is answered with that run's answer, under its own id", () =>
+    Effect.gen(function* () {
+      const taken = yield* Deferred.make<void>()
+      const app = server({ sessions: { whenBusy: "steer" } }, ({ steering = Effect.succeed([]), taskDescription }) =>
+        Effect.map(Effect.zipRight(Deferred.await(taken), steering), (more) =>
+          result([taskDescription, ...more].join("; "))
+        )
+      )
+      yield* Effect.gen(function* () {
+        const gateway = yield* GatewayService
+        const until = (running: number, waiting: number) =>
+          eventually(gateway.status(), ({ pending }) => pending.running === running && pending.waiting === waiting)
+        const first = yield* Effect.fork(say({ text: "restart it" }))
+        yield* until(1, 0)
+        const second = yield* Effect.fork(say({ text: "but not now" }))
+        yield* until(1, 1)
+        yield* Deferred.succeed(taken, undefined)
+        for (const [fiber, text] of [
+          [first, "restart it"],
+          [second, "but not now"]
+        ] as const) {
+          const { body, status } = yield* Fiber.join(fiber)
+          expect({ status, reply: body.reply }).toEqual({ status: 200, reply: "restart it; but not now" })
+          expect(yield* request(`/events/${body.eventId}`, as(ADA))).toMatchObject({
+            body: { event: { payload: { text } } }
+          })
+        }
+      }).pipe(Effect.provide(app))
+    })
+  )
+
   it.scoped("who waits when the server stops gets the answer of a run that can still finish", () =>
     Effect.gen(function* () {
       const reply = yield* Deferred.make<string>()

@@ -54,10 +54,11 @@ export const checkRuns: Check = (books, records) => {
   const started = ofRuns(records, "run.started")
   const ended = ofRuns(records, "run.ended")
   const escalated = ofRuns(records, "run.escalated")
+  const retried = ofRuns(records, "run.retrying")
   const calls = new Map<string, Array<number>>()
   for (const { attempt, runId } of witness.calls) calls.set(runId, [...(calls.get(runId) ?? []), attempt])
   for (const run of rows.runs) {
-    const { attempt, id, state } = run
+    const { attempt, id, input_tokens, output_tokens, state } = run
     const attempts = (started.get(id) ?? []).map(({ data }) => data.attempt)
     const ends = (ended.get(id) ?? []).map(({ data }) => data.state)
     const made = calls.get(id) ?? []
@@ -73,6 +74,15 @@ export const checkRuns: Check = (books, records) => {
       found.push(`run ${id} had ${attempt} attempts; its agent was called for ${made.join()}`)
     }
     if (state === "completed" && made.at(-1) !== attempt) found.push(`run ${id} completed without a call`)
+    const spent = (retried.get(id) ?? []).reduce(
+      (sum, { data }) => sum + Number(data.inputTokens) + Number(data.outputTokens),
+      0
+    )
+    if (input_tokens + output_tokens < spent) {
+      found.push(
+        `run ${id} used ${spent} tokens before its last attempt, and is charged ${input_tokens + output_tokens}`
+      )
+    }
     if (state === "cancelled" && !checkCancelled(books, records, run)) {
       found.push(`run ${id} is cancelled, and nothing cancelled it: ${run.error}`)
     }

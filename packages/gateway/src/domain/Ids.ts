@@ -4,6 +4,7 @@ import { randomFillSync } from "node:crypto"
 export type IdPrefix = "evt" | "run" | "apr" | "job" | "dlv" | "start"
 
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+const TIME_DIGITS = 10
 const RANDOM_DIGITS = 8
 const RANDOM_SPACE = 32 ** RANDOM_DIGITS
 
@@ -15,6 +16,8 @@ const encode = (value: number, digits: number): string => {
   }
   return text
 }
+
+const decode = (text: string): number => [...text].reduce((value, digit) => value * 32 + ALPHABET.indexOf(digit), 0)
 
 const pool = new Uint8Array(4096)
 let used = pool.length
@@ -32,16 +35,18 @@ const random40 = (): number => {
 
 /**
  * Makes ULIDs (48 bits of Unix milliseconds, 80 random bits) behind a prefix, such as
- * `evt_01k8q2v5w3xk4t7a9b1c2d3e4f`. Ids of one generator sort by the order they were made in, also within a millisecond.
+ * `evt_01k8q2v5w3xk4t7a9b1c2d3e4f`. Ids of one generator sort by the order they were made in, also within a millisecond;
+ * and after `last`, the last one of an earlier generator, whatever the clock says by now.
  */
-export const makeIds = (): ((prefix: IdPrefix, nowMillis: number) => string) => {
-  let time = -1
+export const makeIds = (last?: string): ((prefix: IdPrefix, nowMillis: number) => string) => {
+  let time = last === undefined ? -1 : decode(last.slice(last.indexOf("_") + 1).slice(0, TIME_DIGITS))
   let head = ""
-  let tail = 0
+  // None is left of the first millisecond: it is the last one's.
+  let tail = RANDOM_SPACE
   return (prefix, nowMillis) => {
     if (nowMillis > time || tail + 1 >= RANDOM_SPACE) {
       time = Math.max(nowMillis, time + 1)
-      head = encode(time, 10) + encode(random40() % RANDOM_SPACE, RANDOM_DIGITS)
+      head = encode(time, TIME_DIGITS) + encode(random40() % RANDOM_SPACE, RANDOM_DIGITS)
       tail = random40() % (RANDOM_SPACE / 2)
     }
     tail += 1

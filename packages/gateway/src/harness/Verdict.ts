@@ -1,7 +1,6 @@
 import { Effect } from "effect"
 import { fits } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
-import { makeIds } from "../domain/Ids.ts"
 import type { Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import type { Alarm } from "../internal/Alarm.ts"
@@ -40,7 +39,6 @@ export const make = (
     const ledger = yield* BudgetLedger
     const dispatcher = yield* Dispatcher
     const engine = yield* PolicyEngine
-    const nextId = makeIds()
 
     const taskOf = (subject: Case, task: string): string =>
       subject.abandoned?.task ??
@@ -143,10 +141,9 @@ export const make = (
       switch (decision.action) {
         case "execute": {
           letGo(event.id)
-          const runId = nextId("run", now)
+          const runId = dispatcher.dispatch(tx, toDispatch(subject, decision.taskDescription))
           record(tx, subject, { ...decided(true), state: "executed", run_id: runId })
           if (subject.approval !== undefined) approvals.consume(tx, subject.approval, runId)
-          dispatcher.dispatch(tx, runId, toDispatch(subject, decision.taskDescription))
           break
         }
         case "skip":

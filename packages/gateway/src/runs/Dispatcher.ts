@@ -2,6 +2,7 @@ import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Sc
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
@@ -12,14 +13,22 @@ import { make as makeBusy } from "./BusySession.ts"
 import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import { type Abandoned, type Attempt, type Dispatch, LEASE, make as makeSteps, type RunItem } from "./RunSteps.ts"
+import {
+  type Abandoned,
+  type Attempt,
+  type Dispatch,
+  LEASE,
+  make as makeSteps,
+  NO_USAGE,
+  type RunItem
+} from "./RunSteps.ts"
 import { make as makeTasks, type Progress } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
 
 export interface DispatcherShape {
-  /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed. */
-  readonly dispatch: (tx: Tx, runId: string, dispatch: Dispatch) => void
+  /** Records a run within the step that decided it, reserving its tokens, and dispatches it once that is committed; its id. */
+  readonly dispatch: (tx: Tx, dispatch: Dispatch) => string
   /**
    * Whether an event has to be refused since too much waits in its session. Within the step that would accept it: that it is
    * refused is recorded in it.
@@ -56,6 +65,9 @@ export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
     const tasks = yield* makeTasks(config)
+    const [last] = yield* store.find("runs", { orderBy: ["id", "desc"], limit: 1 })
+    // A session's runs are taken up in the order of their ids, so that order must outlive a clock that is set back.
+    const nextId = makeIds(last?.id)
     const killSwitch = yield* KillSwitch
     const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
@@ -153,7 +165,9 @@ export const make = (config: GatewayConfig) =>
           agent_id: agentId,
           source: event.source,
           attempt: attempt.attempt,
-          started_at: attempt.startedAt
+          started_at: attempt.startedAt,
+          input_tokens: item.spent.inputTokens,
+          output_tokens: item.spent.outputTokens
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
         const { tokens } = tasks.estimate(item, attempt.startedAt)
@@ -202,7 +216,7 @@ export const make = (config: GatewayConfig) =>
             let exit = exitOf(outcome)
             const delay = retryDelay(item, exit)
             if (delay !== undefined && Exit.isFailure(exit)) {
-              yield* untilWritten(retry(item, attempt, exit.cause, delay))
+              yield* untilWritten(retry(item, attempt, exit, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
@@ -231,15 +245,19 @@ export const make = (config: GatewayConfig) =>
     }
     const release = (item: RunItem): void => {
       active.delete(item.runId)
-      if (heldBack.delete(item.runId)) lanes.giveBack(item)
-      else lanes.release(item)
+      if (heldBack.delete(item.runId)) {
+        // Whatever was to end it has not: there was nothing to end yet.
+        item.stopped = undefined
+        lanes.giveBack(item)
+      } else lanes.release(item)
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const itemOf = (dispatch: Dispatch, runId: string, attempt: number): RunItem => ({
+    const itemOf = (dispatch: Dispatch, runId: string, attempt = 0, spent = NO_USAGE): RunItem => ({
       ...dispatch,
       runId,
       attempt,
+      spent,
       lane: laneOf(dispatch),
       priority: dispatch.event.priority,
       gone: false,
@@ -318,21 +336,26 @@ export const make = (config: GatewayConfig) =>
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
             const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
             yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
-          } else enqueue(itemOf(dispatch, runId, attempt))
+          } else {
+            const spent = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
+            enqueue(itemOf(dispatch, runId, attempt, spent))
+          }
         }
       }
     })
 
     return Dispatcher.of({
-      dispatch: (tx, runId, dispatch) => {
+      dispatch: (tx, dispatch) => {
+        const runId = nextId("run", tx.now)
         record(tx, runId, dispatch, tasks.estimate(dispatch, tx.now))
         dispatched?.add(runId)
-        const item = itemOf(dispatch, runId, 0)
+        const item = itemOf(dispatch, runId)
         limit.admit(tx, item, (tx, oldest, error) => {
           drop(tx, oldest, error)
           reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
         })
         tx.onCommit(() => enqueue(item))
+        return runId
       },
       refuses: limit.refuses,
       estimate: tasks.estimate,

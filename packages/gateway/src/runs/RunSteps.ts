@@ -1,10 +1,8 @@
-import { Cause, DateTime, Effect, Exit, Option } from "effect"
+import { Cause, Effect, Exit, Option } from "effect"
 import type { Amount } from "../domain/Budget.ts"
-import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import { make as makePrices } from "../domain/Prices.ts"
 import type { RunResult, Usage } from "../domain/Run.ts"
 import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
@@ -12,8 +10,8 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { type NewTurn, SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
-import { AgentRunner } from "./AgentRunner.ts"
 import type { RunExit } from "./Attempt.ts"
+import { make as makeCharge } from "./Charge.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import type { Waiting } from "./Lanes.ts"
 import { Outbox } from "./Outbox.ts"
@@ -34,6 +32,8 @@ export interface RunItem extends Dispatch, Waiting {
   readonly runId: string
   /** Attempts made so far. The number of the last one fences off what earlier ones come to. */
   attempt: number
+  /** What those of them used that were to be followed by another. */
+  spent: Usage
   /** What it is asked: what it takes over of others is added. */
   taskDescription: string
   /** It has ended before its turn came. */
@@ -56,7 +56,10 @@ export interface Attempt {
 }
 
 /** Of a run's row, what giving it up needs. */
-type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
+type AbandonedRow = Pick<
+  RunRow,
+  "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at" | "input_tokens" | "output_tokens"
+>
 
 /** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
 export const LEASE = 60_000
@@ -70,11 +73,21 @@ const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   return failure instanceof Error ? failure.message : String(failure)
 }
 
-const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
+export const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0 }
 const NO_ANSWER = "The agent could not answer this. Whoever runs it can see why."
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isUsage = (usage: Usage): boolean => isCount(usage?.inputTokens) && isCount(usage?.outputTokens)
+/** What an attempt is charged: what it used, also where it failed. */
+const usageOf = (exit: RunExit): Usage => {
+  const usage = Exit.isSuccess(exit) ? exit.value.usage : Option.getOrUndefined(Cause.failureOption(exit.cause))?.usage
+  return usage !== undefined && isUsage(usage) ? usage : NO_USAGE
+}
+const plus = (one: Usage, other: Usage): Usage => ({
+  inputTokens: one.inputTokens + other.inputTokens,
+  outputTokens: one.outputTokens + other.outputTokens
+})
+
 /** Whether what a runner returned can be recorded: what cannot would be tried to be written for ever. */
 export const isResult = (result: RunResult): boolean =>
   typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
@@ -101,8 +114,7 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const outbox = yield* Outbox
     const killSwitch = yield* KillSwitch
-    const runner = yield* AgentRunner
-    const costOf = makePrices(config.prices, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
+    const charge = yield* makeCharge(config)
 
     /**
      * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
@@ -158,22 +170,34 @@ export const make = (config: GatewayConfig) =>
         })
       })
 
-    /** The attempt has ended, and is to be followed by another. */
+    /** The attempt has ended, and is to be followed by another: the run is charged for both. */
     const retry = (
-      { event, runId }: RunItem,
+      item: RunItem,
       { attempt }: Attempt,
-      cause: Cause.Cause<AgentRunError>,
+      exit: Exit.Failure<RunResult, AgentRunError>,
       delayMs: number
     ) =>
       journal.step((tx) => {
-        const error = messageOf(cause)
+        const { event, runId } = item
+        const error = messageOf(exit.cause)
+        const used = usageOf(exit)
+        const spent = plus(item.spent, used)
         tx.write({
           op: "update",
           table: "runs",
           key: { id: runId, attempt },
-          set: { state: "pending", lease_until: null, error }
+          set: {
+            state: "pending",
+            lease_until: null,
+            input_tokens: spent.inputTokens,
+            output_tokens: spent.outputTokens,
+            error
+          }
         })
-        audit.append(tx, { kind: "run.retrying", eventId: event.id, data: { runId, attempt, error, delayMs } })
+        audit.append(tx, { kind: "run.retrying", eventId: event.id, data: { runId, attempt, error, delayMs, ...used } })
+        tx.onCommit(() => {
+          item.spent = spent
+        })
       })
 
     /** An attempt that was let go of has ended after all. That is recorded, and is all that comes of it. */
@@ -191,12 +215,10 @@ export const make = (config: GatewayConfig) =>
         const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
         const superseded = state === "cancelled" && item.stopped === "superseded"
         const error = superseded ? SUPERSEDED : Exit.isFailure(exit) ? messageOf(exit.cause) : null
-        const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
-        const charged = result?.usage ?? Option.getOrUndefined(failure)?.usage
-        const { inputTokens, outputTokens } = charged !== undefined && isUsage(charged) ? charged : NO_USAGE
-        const tokens = inputTokens + outputTokens
-        const model = result?.model ?? (tokens === 0 ? null : (runner.model?.(agentId) ?? null))
-        const costUsd = tokens === 0 ? 0 : model === null ? null : costOf(model, { inputTokens, outputTokens }, tx.now)
+        const usage = plus(item.spent, usageOf(exit))
+        const { inputTokens, outputTokens } = usage
+        const charged = charge(agentId, usage, tx.now, result?.model)
+        const { model, usd: costUsd } = charged
         tx.write({
           op: "update",
           table: "runs",
@@ -213,7 +235,7 @@ export const make = (config: GatewayConfig) =>
             ended_at: tx.now
           }
         })
-        const overshoot = ledger.settle(tx, runId, { tokens, usd: costUsd })
+        const overshoot = ledger.settle(tx, runId, charged)
         health.ended(tx, agentId, state)
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
@@ -276,11 +298,13 @@ export const make = (config: GatewayConfig) =>
       health.began(tx, agentId)
     }
 
-    /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
+    /** The run is given up. `charged`: what its last attempt may still use. `also` runs in the same step. */
     const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
-        // Nobody knows what it came to cost, unless it cannot have begun.
-        const costUsd = charged === 0 ? 0 : null
+        const usage = { inputTokens: run.input_tokens + charged, outputTokens: run.output_tokens }
+        // Nobody knows what an attempt that may still go on comes to cost.
+        const { tokens, usd } = charge(run.agent_id, usage, tx.now)
+        const costUsd = charged === 0 ? usd : null
         tx.write({
           op: "update",
           table: "runs",
@@ -288,15 +312,15 @@ export const make = (config: GatewayConfig) =>
           set: {
             state: "abandoned",
             lease_until: null,
-            input_tokens: charged,
+            input_tokens: usage.inputTokens,
             cost_usd: costUsd,
             error,
             ended_at: tx.now
           }
         })
-        ledger.settle(tx, run.id, { tokens: charged, usd: costUsd })
+        ledger.settle(tx, run.id, { tokens, usd: costUsd })
         health.ended(tx, run.agent_id, "abandoned")
-        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens: charged, error }
+        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", ...usage, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({
           _tag: "ProactiveActionCompleted",
@@ -306,7 +330,7 @@ export const make = (config: GatewayConfig) =>
           agentId: run.agent_id,
           runId: run.id,
           success: false,
-          tokensUsed: charged,
+          tokensUsed: tokens,
           costUsd: undefined,
           durationMs: tx.now - (run.started_at ?? tx.now),
           text: undefined,

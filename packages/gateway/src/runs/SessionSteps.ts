@@ -4,10 +4,8 @@ import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
+import { make as makeCharge } from "./Charge.ts"
 import { type RunItem, SUPERSEDED, sessionOf, userTurn } from "./RunSteps.ts"
-
-/** It never ran. */
-const NOTHING_USED = { tokens: 0, usd: 0 }
 
 /** What is recorded of runs that never have their turn, since others of their session come first, or take them over. */
 export const make = (config: GatewayConfig) =>
@@ -16,16 +14,18 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const sessions = yield* SessionStore
+    const charge = yield* makeCharge(config)
 
     /** A run that waits is cancelled, within the step that has a reason to. */
-    const drop = (tx: Tx, { agentId, attempt, event, runId }: RunItem, error: string): void => {
+    const drop = (tx: Tx, { agentId, attempt, event, runId, spent }: RunItem, error: string): void => {
+      const charged = charge(agentId, spent, tx.now)
       tx.write({
         op: "update",
         table: "runs",
         key: { id: runId, attempt },
-        set: { state: "cancelled", cost_usd: 0, error, ended_at: tx.now }
+        set: { state: "cancelled", cost_usd: charged.usd, error, ended_at: tx.now }
       })
-      ledger.settle(tx, runId, NOTHING_USED)
+      ledger.settle(tx, runId, charged)
       audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
       tx.publish({
         _tag: "ProactiveActionCompleted",
@@ -35,8 +35,8 @@ export const make = (config: GatewayConfig) =>
         agentId,
         runId,
         success: false,
-        tokensUsed: 0,
-        costUsd: undefined,
+        tokensUsed: charged.tokens,
+        costUsd: charged.usd ?? undefined,
         durationMs: 0,
         text: undefined,
         error
@@ -54,12 +54,13 @@ export const make = (config: GatewayConfig) =>
     const merge = (tx: Tx, item: RunItem, others: ReadonlyArray<RunItem>, task: string): void => {
       const { agentId, event, runId } = item
       tx.write({ op: "update", table: "runs", key: { id: runId }, set: { task } })
-      for (const { event: other, runId: otherId } of others) {
+      for (const { event: other, runId: otherId, spent } of others) {
+        const charged = charge(agentId, spent, tx.now)
         tx.write({
           op: "update",
           table: "runs",
           key: { id: otherId },
-          set: { state: "merged", cost_usd: 0, ended_at: tx.now }
+          set: { state: "merged", cost_usd: charged.usd, ended_at: tx.now }
         })
         tx.write({
           op: "update",
@@ -67,7 +68,7 @@ export const make = (config: GatewayConfig) =>
           key: { id: other.id },
           set: { state: "merged", merged_into: event.id }
         })
-        ledger.settle(tx, otherId, NOTHING_USED)
+        ledger.settle(tx, otherId, charged)
         audit.append(tx, { kind: "run.merged", eventId: other.id, data: { runId: otherId, into: runId } })
       }
       tx.onCommit(() => {
