@@ -122,7 +122,7 @@ export const make = (
         reason,
         passed
       })
-      if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
+      if (event.source === "heartbeat") heartbeats.ticked(agentId, event.id, decision)
       if (held?.kind === "merging" && subject.mergeKey !== undefined) {
         const eventIds = subject.members.map(({ id }) => id)
         const { mergeKey } = subject
