@@ -17,13 +17,14 @@ const id = "job_cron-hourly"
 /** A clock that can be set, while what sleeps goes by another that cannot: as on a real machine. */
 const settable = Effect.map(Effect.clock, (clock) => {
   let offset = 0
-  const shifted = {
-    ...clock,
+  const shifted: Clock.Clock = {
     [Clock.ClockTypeId]: Clock.ClockTypeId,
+    currentTimeNanos: clock.currentTimeNanos,
+    unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
     currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset),
     unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + offset,
     sleep: (duration) => clock.sleep(duration)
-  } as Clock.Clock
+  }
   return {
     clock: shifted,
     /** Time passes. */

@@ -50,6 +50,10 @@ export interface ProactiveActionCompleted extends OfEvent<"ProactiveActionComple
   readonly durationMs: number
   readonly text: string | undefined
   readonly error: string | undefined
+  /** The session whose history it was added to. */
+  readonly sessionKey?: string | undefined
+  /** The run that caused its event. */
+  readonly causedBy?: string | undefined
 }
 /** A policy or a person kept an event from the agent. */
 export interface ProactiveActionSuppressed extends OfEvent<"ProactiveActionSuppressed"> {

@@ -247,7 +247,8 @@ export const make = (config: GatewayConfig) =>
         priority: event.priority,
         type: typeOf(event)
       })
-      if (source !== "heartbeat" && chain === undefined) heartbeats.changed(agentId)
+      if (source === "heartbeat") heartbeats.came(agentId, id)
+      else if (chain === undefined) heartbeats.changed(agentId)
       lastSeq += 1
       const row: EventRow = {
         seq: lastSeq,
@@ -353,8 +354,12 @@ export const make = (config: GatewayConfig) =>
       stale = true
       wake?.()
     }
-    yield* bus.listen(({ _tag }) => {
-      if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
+    yield* bus.listen((event) => {
+      if (event._tag === "ProactiveActionCompleted" || event._tag === "SwitchChanged") becomeStale()
+      // What a conversation has gained is news to the agent's heartbeat.
+      if (event._tag === "ProactiveActionCompleted" && event.sessionKey !== undefined && event.causedBy === undefined) {
+        heartbeats.changed(event.agentId)
+      }
     })
     yield* engine.onChange(becomeStale)
     yield* dispatcher.onAbandoned((tx, abandoned) => escalate(tx, abandoned))

@@ -130,7 +130,7 @@ export const make = (
       })
       const { shadows } = judged
       if (shadows !== undefined) tx.onCommit(() => engine.countShadows(decision.action, shadows))
-      if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
+      if (event.source === "heartbeat") heartbeats.ticked(agentId, event.id, decision)
       if (held?.kind === "merging" && subject.mergeKey !== undefined) {
         const eventIds = subject.members.map(({ id }) => id)
         const { mergeKey } = subject

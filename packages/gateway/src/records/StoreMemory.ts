@@ -70,12 +70,21 @@ class MemoryTable {
     }
     this.rows.delete(key)
   }
-  /** Rows a query could match: by primary key or a unique column where it names one, else all. */
+  /** Rows a query could match: by primary key, one or several, or a unique column where it names one, else all. */
   candidates(where: Record<string, Condition<string | number | null> | undefined>): Iterable<AnyRow> {
     const key = primaryKey[this.name]
     if (key.every((column) => where[column] != null && isScalar(where[column]))) {
       const row = this.rows.get(keyOf(this.name, where))
       return row === undefined ? [] : [row]
+    }
+    const [only = ""] = key
+    const one = where[only]
+    if (key.length === 1 && one != null && !isScalar(one) && "in" in one) {
+      const keys = new Set(one.in.map((value) => keyOf(this.name, { [only]: value })))
+      return [...keys].flatMap((key) => {
+        const row = this.rows.get(key)
+        return row === undefined ? [] : [row]
+      })
     }
     for (const [column, index] of this.unique) {
       const condition = where[column]

@@ -92,9 +92,9 @@ const plus = (one: Usage, other: Usage): Usage => ({
 export const isResult = (result: RunResult): boolean =>
   typeof result?.text === "string" && typeof result.model === "string" && isUsage(result.usage)
 
-/** The session whose history the run is shown and adds to. */
+/** The session whose history the run is shown and adds to. A heartbeat has none: its context is the same at every tick. */
 export const sessionOf = ({ accessControl }: GatewayConfig, { event }: Dispatch): string | undefined =>
-  accessControl.mode === "chat" ? event.sessionKey : undefined
+  accessControl.mode === "chat" && event.source !== "heartbeat" ? event.sessionKey : undefined
 
 /** What a run was asked, as the history of its session has it. */
 export const userTurn = ({ event, taskDescription }: RunItem): NewTurn => ({
@@ -262,7 +262,9 @@ export const make = (config: GatewayConfig) =>
           costUsd: costUsd ?? undefined,
           durationMs: tx.now - startedAt,
           text: result?.text,
-          error: error ?? undefined
+          error: error ?? undefined,
+          sessionKey: result !== undefined || superseded ? session : undefined,
+          causedBy: event.causedBy
         })
       })
 

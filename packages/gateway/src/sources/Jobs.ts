@@ -95,6 +95,8 @@ export const toJob = ({ delay, deliverTo, row, rules, schedule }: Entry): Job =>
 /** The jobs there are, in memory as they are in the records, and when each is due. */
 export class Jobs {
   private readonly entries = new Map<string, Entry>()
+  /** Jobs that are disabled, by the event after whose failure they were. */
+  private readonly disabled = new Map<string, string>()
   private readonly alarm: Pick<Alarm, "set" | "clear">
   started = false
 
@@ -111,18 +113,34 @@ export class Jobs {
     return this.entries.values()
   }
   set(entry: Entry): void {
-    const { enabled, id, next_at } = entry.row
+    const { disabled_for, enabled, id, next_at } = entry.row
+    this.forget(id)
     this.entries.set(id, entry)
+    if (disabled_for !== null) this.disabled.set(disabled_for, id)
     if (this.started && enabled === 1 && next_at !== null) this.alarm.set(id, next_at + entry.delay)
     else this.alarm.clear(id)
   }
+  private forget(id: string): void {
+    const before = this.entries.get(id)?.row.disabled_for
+    if (before != null) this.disabled.delete(before)
+  }
+  /** The job that was disabled after this event's failure. */
+  disabledFor(eventId: string): Entry | undefined {
+    return this.entries.get(this.disabled.get(eventId) ?? "")
+  }
+  /** The events after whose failures jobs were disabled. */
+  disabling(): Iterable<string> {
+    return this.disabled.keys()
+  }
   delete(id: string): void {
+    this.forget(id)
     this.entries.delete(id)
     this.alarm.clear(id)
   }
   clear(): void {
     for (const id of this.entries.keys()) this.alarm.clear(id)
     this.entries.clear()
+    this.disabled.clear()
   }
   start(): void {
     this.started = true

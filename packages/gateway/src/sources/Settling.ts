@@ -95,35 +95,38 @@ export const make = (jobs: Jobs, slots: Slots, steps: JobSteps) =>
       else if (failures !== before) jobs.change(tx, entry, { failures })
     }
 
-    const disabledFor = (id: string): Entry | undefined => {
-      for (const entry of jobs.values()) if (entry.row.disabled_for === id) return entry
-      return undefined
-    }
     /** Enables the job again that was disabled after this event's failure, when a person has approved of it. */
     const reconsider = (id: string) =>
       Effect.gen(function* () {
-        if (disabledFor(id) === undefined) return
+        if (jobs.disabledFor(id) === undefined) return
         const approval = latestApproval(yield* store.find("approvals", { where: { event_id: id } }))
         if (approval?.state !== "approved" || approval.run_id === null) return
         yield* journal.step((tx) => {
-          const entry = disabledFor(id)
+          const entry = jobs.disabledFor(id)
           if (entry !== undefined) steps.enable(tx, entry)
         })
       })
 
     const next = Effect.gen(function* () {
       yield* news.await
-      const ids = [...told].slice(0, PAGE)
-      for (const id of ids) told.delete(id)
+      const ids: Array<string> = []
+      for (const id of told) {
+        if (ids.length === PAGE) break
+        ids.push(id)
+        told.delete(id)
+      }
       if (told.size === 0) news.unsafeClose()
       const work = Effect.zipRight(settle(ids), Effect.forEach(ids, reconsider, { discard: true }))
       yield* Effect.onError(work, () => Effect.sync(() => ids.forEach(look)))
     })
     yield* bus.listen((event) => {
       switch (event._tag) {
+        case "PolicyDecisionMade":
+          // Merged into another, it has come to its end.
+          if (event.decision === "merge" && slots.get(event.eventId) !== undefined) look(event.eventId)
+          return
         case "ProactiveActionCompleted":
         case "ProactiveActionSuppressed":
-        case "PolicyDecisionMade":
           if (slots.get(event.eventId) !== undefined) look(event.eventId)
           return
         case "ApprovalDecided":
@@ -139,7 +142,7 @@ export const make = (jobs: Jobs, slots: Slots, steps: JobSteps) =>
       /** Looks at everything that may have ended without the bus having told. */
       lookAtAll: (): void => {
         for (const id of slots.events()) look(id)
-        for (const { row } of jobs.values()) if (row.disabled_for !== null) look(row.disabled_for)
+        for (const id of jobs.disabling()) look(id)
       }
     }
   })
