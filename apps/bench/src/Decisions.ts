@@ -1,4 +1,4 @@
-import type { PolicyState } from "@postilion/gateway"
+import type { Budget, PolicyState } from "@postilion/gateway"
 import {
   AdaptiveHeartbeat,
   CostBudget,
@@ -29,16 +29,29 @@ const policies = [
   EventMerging.make({ mergeWindowMs: 300_000 }),
   ...custom
 ]
+const budget: Budget = {
+  scope: "*",
+  unit: "tokens",
+  window: "day",
+  limit: 100_000,
+  used: 10,
+  reserved: 20,
+  estimate: 1_000,
+  resetsAt: new Date(0)
+}
 const state: PolicyState = {
   now: new Moment(0, DateTime.zoneMakeOffset(0)),
   nextMorning: new Date(0),
-  budget: { limit: 100_000, used: 10, reserved: 20, estimate: 1_000, resetsAt: new Date(0) },
+  budget,
+  budgets: [budget],
   rate: { limit: 30, count: 3, resetsAt: new Date(0) },
   pending: { queued: 0, merging: 0, awaitingApproval: 0, running: 0 },
   heartbeat: { consecutiveSkips: 0, changed: true },
   merge: null,
   approval: null,
-  chain: { depth: 0, count: 1 }
+  chain: { depth: 0, count: 1 },
+  sender: { count: 0 },
+  agent: { failures: 0, lastAt: null }
 }
 /** Half go the whole chain, the others stop at a policy: early, late, or at a merge. */
 const events: ReadonlyArray<GatewayEvent> = Array.from({ length: 64 }, (_, i) => ({

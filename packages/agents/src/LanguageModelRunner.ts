@@ -36,6 +36,7 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
       return AgentRunner.of({
         estimate: (task, historyCharacters) =>
           estimateTokens(taskCharacters(task) + historyCharacters) + task.agent.maxOutputTokens,
+        model: () => model,
         run: Effect.fnUntraced(function* (given) {
           // The model is called once, so this is the time to take what was said since.
           const said = given.steering === undefined ? [] : yield* given.steering

@@ -9,13 +9,17 @@ import type { SchedulingPolicy } from "./harness/Policy.ts"
 import * as PolicyEngineModule from "./harness/PolicyEngine.ts"
 import * as AdaptiveHeartbeat from "./harness/policies/AdaptiveHeartbeat.ts"
 import * as BusinessHours from "./harness/policies/BusinessHours.ts"
+import * as CircuitBreaker from "./harness/policies/CircuitBreaker.ts"
 import * as CostBudget from "./harness/policies/CostBudget.ts"
 import * as EventMerging from "./harness/policies/EventMerging.ts"
 import * as LoopGuard from "./harness/policies/LoopGuard.ts"
+import * as QuietHours from "./harness/policies/QuietHours.ts"
 import * as RateLimit from "./harness/policies/RateLimit.ts"
 import * as RequireApproval from "./harness/policies/RequireApproval.ts"
+import * as SenderRate from "./harness/policies/SenderRate.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
 import * as SupervisorModule from "./internal/Supervisor.ts"
+import * as AgentHealthModule from "./records/AgentHealth.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
 import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
@@ -57,6 +61,7 @@ export type Services =
   | KillSwitchModule.KillSwitch
   | CrashLoopModule.CrashLoop
   | BudgetLedgerModule.BudgetLedger
+  | AgentHealthModule.AgentHealth
   | SessionStoreModule.SessionStore
   | AuditLogModule.AuditLog
   | JournalModule.Journal
@@ -75,7 +80,10 @@ export const builtInPolicies = (
   LoopGuard.make(policies.loopGuard),
   AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
   ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
+  ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
+  CircuitBreaker.make(policies.circuitBreaker),
   CostBudget.make(),
+  SenderRate.make(policies.maxPerSenderPerMinute),
   RateLimit.make(),
   ...(policies.requireApprovalFor.length === 0
     ? []
@@ -96,6 +104,7 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
     policyTimeoutMs: limits.policyTimeoutMs
   })
   const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
+    Layer.provideMerge(AgentHealthModule.layer),
     Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
     Layer.provideMerge(StorageWatch.layer),
     Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit))),

@@ -1,9 +1,12 @@
-import { Clock, Context, Effect, Layer, type Scope, type Stream } from "effect"
+import { Clock, Context, DateTime, Effect, Layer, type Scope, type Stream } from "effect"
+import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
+import { parseZone } from "./domain/Calendar.ts"
 import type { GatewayConfig } from "./domain/Config.ts"
 import type { Delivery } from "./domain/Delivery.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
+import type { Explanation } from "./domain/Explanation.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
 import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
@@ -15,9 +18,11 @@ import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
+import * as Spending from "./records/Spending.ts"
 import { Store, type StoreError } from "./records/Store.ts"
 import { CrashLoop } from "./runs/CrashLoop.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
@@ -51,6 +56,11 @@ export interface GatewayServiceShape {
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /**
+   * All there is to say of an event: each decision with every policy's answer and the state it saw, who approved, what ran, what
+   * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
+   */
+  readonly explain: (eventId: string) => Effect.Effect<Explanation | undefined, GatewayError>
   /** Waits for the end of an event's road: its run has ended, or there will be none. */
   readonly outcome: (eventId: string) => Effect.Effect<EventRecord, GatewayError>
   /**
@@ -59,6 +69,11 @@ export interface GatewayServiceShape {
    */
   readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
   readonly status: () => Effect.Effect<GatewayStatus>
+  /**
+   * Every budget as it stands, and what the runs of a range of days used, by agent, source, model and day. Fails with
+   * `invalid-input` when the range is none, or spans more than 366 days.
+   */
+  readonly budget: (range?: BudgetRange) => Effect.Effect<BudgetReport, GatewayError>
   /** What happens from now on, until the scope closes. See `EventBus.subscribe`. */
   readonly events: <Tag extends BusTag = BusTag>(
     tags?: Tag | ReadonlyArray<Tag>
@@ -131,6 +146,7 @@ export const make = (config: GatewayConfig) =>
     const scheduler = yield* Scheduler
     const crashLoop = yield* CrashLoop
     const supervisor = yield* Supervisor
+    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
     const startedAt = yield* Clock.currentTimeMillis
     const counters = noCounts()
     let closed = false
@@ -238,6 +254,7 @@ export const make = (config: GatewayConfig) =>
     return GatewayService.of({
       submit: (input) => admission.submit(input),
       find,
+      explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,
       run: (input) =>
         Effect.gen(function* () {
@@ -257,7 +274,7 @@ export const make = (config: GatewayConfig) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           const { cronChecks: _, totalCostUsd, totalRuns: __, ...stats } = counters
           const held = admission.held()
-          const { estimate: ___, ...budget } = ledger.budget(now)
+          const { limit, reserved, resetsAt, used } = ledger.budget(now)
           const switches = Object.fromEntries(killSwitch.modes())
           const all = switches[ALL_AGENTS] ?? "running"
           return {
@@ -265,7 +282,7 @@ export const make = (config: GatewayConfig) =>
             uptime: now - startedAt,
             stats,
             totalCostUsd,
-            budget,
+            budget: { limit, used, reserved, resetsAt },
             rate: ledger.rate(now),
             pending: {
               undecided: held.undecided,
@@ -282,6 +299,16 @@ export const make = (config: GatewayConfig) =>
             components: supervisor.components()
           }
         }),
+      budget: (range = {}) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const spent = yield* Spending.report(range, zone, now)
+          const budgets = ledger.budgets(now).map(({ estimate: _, ...budget }) => budget)
+          return { budgets, rate: ledger.rate(now), ...spent }
+        }).pipe(
+          Effect.provideService(Store, store),
+          Effect.catchTag("StoreError", (cause) => storage(cause))
+        ),
       events: (tags) => bus.subscribe(tags),
       approvals: Effect.gen(function* () {
         const rows = yield* store.find("approvals", {

@@ -1,16 +1,26 @@
+export type * from "./domain/Budget.ts"
 export type * from "./domain/BusEvent.ts"
 export { Moment, type Weekday } from "./domain/Calendar.ts"
 export { decodeConfig, GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
 export type { Delivery, DeliveryCounts, DeliveryOutcome, DeliveryState, ReplyRoute } from "./domain/Delivery.ts"
 export * from "./domain/Errors.ts"
 export type { Approval, EventRecord, Vote } from "./domain/EventRecord.ts"
+export { Explanation } from "./domain/Explanation.ts"
 export { EventPriority, EventSource, type GatewayEvent, type RawInput } from "./domain/GatewayEvent.ts"
+export type { JobRules, Slot, SlotState } from "./domain/Job.ts"
 export type * from "./domain/PolicyDecision.ts"
 export type { PolicyState } from "./domain/PolicyState.ts"
 export { digestOf, type Proposal } from "./domain/Proposal.ts"
 export type * from "./domain/Run.ts"
 export type * from "./domain/Session.ts"
-export type { ComponentStatus, GatewayStats, GatewayStatus, GatewaySummary, Held } from "./domain/Status.ts"
+export type {
+  ComponentStatus,
+  GatewayStats,
+  GatewayStatus,
+  GatewaySummary,
+  Held,
+  SchedulerStatus
+} from "./domain/Status.ts"
 export { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 export * as Gateway from "./Gateway.ts"
 export { type Drained, GatewayService, type SwitchOptions } from "./GatewayService.ts"
@@ -26,6 +36,7 @@ export * as EventMerging from "./harness/policies/EventMerging.ts"
 export * as LoopGuard from "./harness/policies/LoopGuard.ts"
 export * as RateLimit from "./harness/policies/RateLimit.ts"
 export * as RequireApproval from "./harness/policies/RequireApproval.ts"
+export type { ShadowReport } from "./harness/Shadows.ts"
 export { supervise } from "./internal/Supervisor.ts"
 export { AuditLog } from "./records/AuditLog.ts"
 export { BudgetLedger } from "./records/BudgetLedger.ts"
@@ -38,6 +49,6 @@ export type { Channel, DeliveryReceipt, OutboundMessage } from "./runs/Channel.t
 export { CrashLoop } from "./runs/CrashLoop.ts"
 export { KillSwitch } from "./runs/KillSwitch.ts"
 export { type DeliveryFilter, Outbox } from "./runs/Outbox.ts"
-export { type Job, type NewJob, Scheduler } from "./sources/Scheduler.ts"
+export { type AddedJob, type HistoryOptions, type Job, type NewJob, Scheduler } from "./sources/Scheduler.ts"
 export type { WebhookAdapter, WebhookRequest } from "./sources/WebhookAdapter.ts"
 export { WebhookRouter } from "./sources/WebhookRouter.ts"

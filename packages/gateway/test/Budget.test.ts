@@ -288,7 +288,7 @@ describe("N3: metered at completion: here reserved before, settled after", () =>
         expect(yield* gw.outcome(fine.eventId)).toMatchObject({ run: { state: "completed" } })
       }).pipe(
         Effect.provide(
-          gatewayOn(file, { accessControl: { allowedSenders: ["ada"] } }, ({ event }) =>
+          gatewayOn(file, { accessControl: { allowedSenders: ["ada"] }, policies: patient }, ({ event }) =>
             typeof event.payload === "number"
               ? Effect.succeed(nonsense[event.payload] as ReturnType<typeof answerOf>)
               : Effect.succeed(answerOf("ok"))
@@ -298,6 +298,8 @@ describe("N3: metered at completion: here reserved before, settled after", () =>
     })
   )
 })
+
+const patient = { circuitBreaker: { maxFailures: "unlimited" } } as const
 
 describe("the ledger after a restart", () => {
   it.scoped("equals the one before, with runs that ended, failed, wait and were cut off", () =>
@@ -369,7 +371,13 @@ describe("what the budget tells and lets pass", () => {
       const told = yield* watch
       yield* decisions(6)
       expect(told.all("BudgetExhausted")).toEqual([
-        { _tag: "BudgetExhausted", at: 0, tokensUsed: 200, dailyBudget: 200 }
+        {
+          _tag: "BudgetExhausted",
+          at: 0,
+          budget: expect.objectContaining({ scope: "*", unit: "tokens", window: "day", limit: 200, used: 200 }),
+          tokensUsed: 200,
+          dailyBudget: 200
+        }
       ])
       yield* TestClock.adjust("1 day")
       yield* decisions(6)

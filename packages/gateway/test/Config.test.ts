@@ -20,9 +20,9 @@ import { AgentRunError, type GatewayError } from "@postilion/gateway/domain/Erro
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import type { RunTask } from "@postilion/gateway/domain/Run"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
-import { Deferred, Effect, Layer, Option, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
+import { Clock, Deferred, Effect, Layer, Option, Redacted, Schema, SchemaAST, TestClock, TestContext } from "effect"
 import { channel, refusal } from "./TestChannel.ts"
-import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
+import { answerOf, gateway, type Respond, turn, watch, wrapStore } from "./TestGateway.ts"
 
 describe("a configuration that is wrong is refused, with where and what to do", () => {
   const cron = { schedule: "0 9 * * *", instruction: "look" }
@@ -75,6 +75,18 @@ describe("a configuration that is wrong is refused, with where and what to do", 
       { crons: [cron, { ...cron, agentId: "nobody" }] },
       "crons[1].agentId",
       /there is no agent "nobody"; agents: agent$/
+    ],
+    [{ crons: [{ ...cron, schedule: [] }] }, "crons[0].schedule[0]", /is missing|Expected/],
+    [{ crons: [{ ...cron, catchUp: "some" }] }, "crons[0].catchUp", /"skip", "once", "all", got "some"$/],
+    [{ crons: [{ ...cron, overlap: "wait" }] }, "crons[0].overlap", /"skip", "queue", "allow", got "wait"$/],
+    [{ crons: [{ ...cron, graceMs: -1 }] }, "crons[0].graceMs", /must be a whole number, 0 or more, got -1$/],
+    [{ crons: [{ ...cron, maxCatchUp: 0 }] }, "crons[0].maxCatchUp", /must be a whole number, 1 or more, got 0$/],
+    [{ crons: [{ ...cron, timeoutMs: 0.5 }] }, "crons[0].timeoutMs", /must be a whole number, 1 or more, got 0.5$/],
+    [{ crons: [{ ...cron, disableAfterFailures: "no" }] }, "crons[0].disableAfterFailures", /"never", got "no"$/],
+    [
+      { crons: [{ ...cron, instruction: "x".repeat(8_001) }] },
+      "crons[0].instruction",
+      /8000 characters or fewer, got 8001$/
     ],
     [{ crons: [{ ...cron, agentId: "constructor" }] }, "crons[0].agentId", /there is no agent "constructor"/],
     [
@@ -332,10 +344,25 @@ const aMinute = TestClock.adjust("1 minute")
 
 const firstJob = <A>(show: (job: Effect.Effect.Success<typeof jobs>[number] | undefined) => A) =>
   Effect.map(jobs, ([job]) => show(job))
+/** Events a cron of every quarter makes of the four instants that pass while the gateway is down for 65 minutes. */
+const madeAfterAnHour = (change: Partial<typeof CronConfig.Encoded>) =>
+  Effect.gen(function* () {
+    const config = cron({ schedule: "*/15 * * * *", ...change })
+    const store = Layer.succeed(Store, StoreMemory.make())
+    const life = gateway(config, undefined, { channels: CHANNELS }).pipe(Layer.provideMerge(store))
+    yield* Effect.provide(Scheduler, life)
+    yield* TestClock.adjust("65 minutes")
+    return yield* Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      while (yield* firstJob((job) => (job?.nextAt?.getTime() ?? 0) <= now)) yield* turn
+      return (yield* events).length
+    }).pipe(Effect.provide(life))
+  }).pipe(Effect.provide(TestContext.TestContext))
 const history = Effect.gen(function* () {
   for (const text of ["one", "two", "three"]) yield* run(message({ payload: { text } }))
   return (yield* run(message({ payload: { text: "four" } }))).text
 })
+const broken: Respond = () => Effect.fail(new AgentRunError({ message: "broken", retryable: false }))
 const busy: Respond = () => Effect.fail(new AgentRunError({ message: "busy", retryable: true }))
 
 const eventsKept = Effect.gen(function* () {
@@ -354,6 +381,29 @@ const turnsKept = Effect.gen(function* () {
   yield* TestClock.adjust("10 days")
   return (yield* Effect.flatMap(Store, (store) => store.find("turns", {}))).length
 })
+
+/** A run of the agent `scripted` costs a tenth of a dollar. */
+const dear = { inputPerMillion: 1_000, outputPerMillion: 1_000 }
+const WINDOW = { Hour: 3_600_000, Day: 86_400_000, Month: 31 * 86_400_000 }
+/** A budget for one run: another has to wait until the window it is for has ended. */
+const budgeted = (of: (budget: Record<string, number>) => GatewayConfigInput, key: string) => {
+  const millis = WINDOW[key.replace(/^.*Per/, "") as keyof typeof WINDOW]
+  const observe = Effect.gen(function* () {
+    yield* run(event())
+    const atOnce = yield* decision(event())
+    yield* TestClock.adjust(millis - 1)
+    const before = yield* decision(event())
+    yield* TestClock.adjust(1)
+    return [atOnce, before, yield* decision(event())]
+  })
+  const priced = (budget: Record<string, number>) => ({ ...of(budget), prices: { scripted: dear } })
+  return differ(
+    observe,
+    [priced({}), ["execute", "execute", "execute"]],
+    [priced({ [key]: key.startsWith("usd") ? 0.15 : 150 }), ["skip", "skip", "execute"]]
+  )
+}
+const budgetOfAgent = (budget: Record<string, number>): GatewayConfigInput => ({ agents: { a: { budget } } })
 
 /** For every key of the configuration, what changes when it does. */
 const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> = {
@@ -382,6 +432,12 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [{ agents: { a: { maxConcurrentRuns: 1 } } }, 1],
       () => Effect.never
     ),
+  "agents.*.budget.tokensPerHour": () => budgeted(budgetOfAgent, "tokensPerHour"),
+  "agents.*.budget.tokensPerDay": () => budgeted(budgetOfAgent, "tokensPerDay"),
+  "agents.*.budget.tokensPerMonth": () => budgeted(budgetOfAgent, "tokensPerMonth"),
+  "agents.*.budget.usdPerHour": () => budgeted(budgetOfAgent, "usdPerHour"),
+  "agents.*.budget.usdPerDay": () => budgeted(budgetOfAgent, "usdPerDay"),
+  "agents.*.budget.usdPerMonth": () => budgeted(budgetOfAgent, "usdPerMonth"),
 
   "heartbeat.intervalMs": () =>
     differ(
@@ -484,6 +540,71 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [cron({ schedule: "* * * * *", enabled: false }), []]
     ),
 
+  "crons.deleteAfterRun": () =>
+    differ(
+      decisionsIn(180_000),
+      [cron({ schedule: "* * * * *" }), ["execute", "execute", "execute"]],
+      [cron({ schedule: "* * * * *", deleteAfterRun: true }), ["execute"]]
+    ),
+  "crons.catchUp": () =>
+    Effect.gen(function* () {
+      expect(yield* madeAfterAnHour({})).toBe(1)
+      expect(yield* madeAfterAnHour({ catchUp: "skip" })).toBe(0)
+      expect(yield* madeAfterAnHour({ catchUp: "all" })).toBe(4)
+    }),
+  "crons.graceMs": () =>
+    Effect.gen(function* () {
+      // The last of them was due five minutes ago.
+      expect(yield* madeAfterAnHour({ catchUp: "skip", graceMs: 299_999 })).toBe(0)
+      expect(yield* madeAfterAnHour({ catchUp: "skip", graceMs: 300_000 })).toBe(1)
+    }),
+  "crons.maxCatchUp": () =>
+    Effect.gen(function* () {
+      expect(yield* madeAfterAnHour({ catchUp: "all", maxCatchUp: 3 })).toBe(3)
+      expect(yield* madeAfterAnHour({ catchUp: "all", maxCatchUp: 4 })).toBe(4)
+    }),
+  "crons.overlap": () =>
+    Effect.gen(function* () {
+      const made = (change: Partial<typeof CronConfig.Encoded>) =>
+        seen(cron({ schedule: "* * * * *", ...change }), decisionsIn(300_000), () => Effect.never)
+      expect(yield* made({ overlap: "skip" })).toHaveLength(1)
+      expect(yield* made({})).toHaveLength(2)
+      expect(yield* made({ overlap: "allow" })).toHaveLength(5)
+    }),
+  "crons.timeoutMs": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* TestClock.adjust("90 seconds")
+        const [row] = yield* Effect.flatMap(Store, (store) => store.find("runs", {}))
+        return row?.error ?? "no error"
+      }),
+      [cron({ schedule: "* * * * *" }), "no error"],
+      [
+        cron({ schedule: "* * * * *", timeoutMs: 20_000 }),
+        "the run took longer than 20000 ms and was interrupted (its job's timeoutMs)"
+      ],
+      () => Effect.never
+    ),
+  "crons.jitterMs": () =>
+    differ(
+      firstJob((job) => (job?.delayMs ?? 0) > 0),
+      [cron({}), false],
+      [cron({ jitterMs: 3_600_000 }), true]
+    ),
+  "crons.disableAfterFailures": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        yield* TestClock.adjust("1 minute")
+        yield* told.until("ProactiveActionCompleted", 1)
+        yield* TestClock.adjust("1 second")
+        return yield* firstJob((job) => job?.enabled)
+      }).pipe(Effect.scoped),
+      [cron({ schedule: "* * * * *" }), true],
+      [cron({ schedule: "* * * * *", disableAfterFailures: 1 }), false],
+      () => Effect.fail(new AgentRunError({ message: "no", retryable: false }))
+    ),
+
   "crons.deliverTo.channel": () => differ(sentTo(aMinute), [cronTo(mailAda), mailAda], [cronTo(smsAda), smsAda]),
   "crons.deliverTo.target": () => differ(sentTo(aMinute), [cronTo(mailAda), mailAda], [cronTo(mailBob), mailBob]),
 
@@ -576,6 +697,27 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
 
   "policies.dailyTokenBudget": () =>
     differ(decision(event()), [policies({}), "execute"], [policies({ dailyTokenBudget: 99 }), "skip"]),
+  "policies.budget.tokensPerHour": () => budgeted((budget) => policies({ budget }), "tokensPerHour"),
+  "policies.budget.tokensPerMonth": () => budgeted((budget) => policies({ budget }), "tokensPerMonth"),
+  "policies.budget.usdPerHour": () => budgeted((budget) => policies({ budget }), "usdPerHour"),
+  "policies.budget.usdPerDay": () => budgeted((budget) => policies({ budget }), "usdPerDay"),
+  "policies.budget.usdPerMonth": () => budgeted((budget) => policies({ budget }), "usdPerMonth"),
+  "policies.budgetWarnAt": () =>
+    differ(
+      Effect.gen(function* () {
+        const told = yield* watch
+        for (const _ of [1, 2, 3, 4]) yield* run(event())
+        return told.all("BudgetWarning").map(({ budget }) => budget.used + budget.reserved)
+      }).pipe(Effect.scoped),
+      [policies({ dailyTokenBudget: 400 }), [300]],
+      [policies({ dailyTokenBudget: 400, budgetWarnAt: 0.4 }), [200]]
+    ),
+  "policies.unknownModel": () =>
+    differ(
+      decision(event()),
+      [policies({ budget: { usdPerDay: 1 } }), "skip"],
+      [policies({ budget: { usdPerDay: 1 }, unknownModel: "count-as-zero" }), "execute"]
+    ),
   "policies.maxActionsPerHour": () =>
     differ(
       Effect.zipRight(decision(event()), decision(event())),
@@ -660,6 +802,57 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({ businessHours: { ...day, days: ["Friday"] } }), "queue"]
     ),
 
+  "policies.quietHours.from": () =>
+    differ(
+      decision(event()),
+      [policies({ quietHours: { from: "00:01", to: "06:00" } }), "execute"],
+      [policies({ quietHours: { from: "00:00", to: "06:00" } }), "queue"]
+    ),
+  "policies.quietHours.to": () =>
+    differ(
+      Effect.zipRight(TestClock.adjust("6 hours"), decision(event())),
+      [policies({ quietHours: { from: "00:00", to: "06:00" } }), "execute"],
+      [policies({ quietHours: { from: "00:00", to: "06:01" } }), "queue"]
+    ),
+  "policies.quietHours.days": () =>
+    differ(
+      decision(event()),
+      [policies({ quietHours: day }), "queue"],
+      [policies({ quietHours: { ...day, days: ["Friday"] } }), "execute"]
+    ),
+  "policies.quietHours.minPriority": () =>
+    differ(
+      decision(event({ priority: "high" })),
+      [policies({ quietHours: day }), "execute"],
+      [policies({ quietHours: { ...day, minPriority: "critical" } }), "queue"]
+    ),
+  "policies.circuitBreaker.maxFailures": () =>
+    differ(
+      Effect.zipRight(Effect.exit(run(event())), decision(event())),
+      [policies({}), "execute"],
+      [policies({ circuitBreaker: { maxFailures: 1 } }), "queue"],
+      broken
+    ),
+  "policies.circuitBreaker.cooldownMs": () =>
+    differ(
+      Effect.zipRight(Effect.exit(run(event())), Effect.zipRight(TestClock.adjust("1 second"), decision(event()))),
+      [policies({ circuitBreaker: { maxFailures: 1 } }), "queue"],
+      [policies({ circuitBreaker: { maxFailures: 1, cooldownMs: 1_000 } }), "execute"],
+      broken
+    ),
+  "policies.maxPerSenderPerMinute": () =>
+    differ(
+      Effect.zipRight(decision(event({ sender: "ada" })), decision(event({ sender: "ada" }))),
+      [policies({}), "execute"],
+      [policies({ maxPerSenderPerMinute: 1 }), "skip"]
+    ),
+
+  "prices.*.from": () =>
+    differ(
+      Effect.map(run(event()), ({ costUsd }) => costUsd),
+      [{ prices: { scripted: [{ from: "1970-01-01", ...dear }] } }, 0.1],
+      [{ prices: { scripted: [{ from: "1970-01-02", ...dear }] } }, undefined]
+    ),
   "prices.*.inputPerMillion": () =>
     differ(
       Effect.map(run(event()), ({ costUsd }) => costUsd),

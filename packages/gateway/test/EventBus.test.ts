@@ -8,7 +8,14 @@ import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effe
 import { gateway, watch } from "./TestGateway.ts"
 
 const changed = (n: number): BusEvent => ({ _tag: "SwitchChanged", at: n, scope: "*", mode: "paused", by: "test" })
-const exhausted = (n: number): BusEvent => ({ _tag: "BudgetExhausted", at: n, tokensUsed: n, dailyBudget: 1 })
+const budget = { scope: "*", unit: "tokens", window: "day", limit: 1, used: 1, reserved: 0, estimate: 1 } as const
+const exhausted = (n: number): BusEvent => ({
+  _tag: "BudgetExhausted",
+  at: n,
+  budget: { ...budget, resetsAt: new Date(0) },
+  tokensUsed: n,
+  dailyBudget: 1
+})
 const take = <A>(stream: Stream.Stream<A>, count: number) =>
   Effect.map(Stream.runCollect(Stream.take(stream, count)), Chunk.toReadonlyArray)
 const publish = (...events: ReadonlyArray<BusEvent>) =>

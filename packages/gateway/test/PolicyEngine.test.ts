@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { AuditLog, Gateway, GatewayService, Policy, PolicyEngine, type SchedulingPolicy } from "@postilion/gateway"
+import type { Budget } from "@postilion/gateway/domain/Budget"
 import { Moment, parseZone } from "@postilion/gateway/domain/Calendar"
 import { AccessControlConfig, type GatewayConfigInput, type HoursConfig } from "@postilion/gateway/domain/Config"
 import { EventPriority, type GatewayEvent } from "@postilion/gateway/domain/GatewayEvent"
@@ -34,16 +35,31 @@ const at = (iso: string, zone = "UTC"): Moment => {
   return new Moment(Date.parse(iso), found)
 }
 
+/** The day's tokens, unless the change says otherwise. */
+const budget = (change: Partial<Budget> = {}): Budget => ({
+  scope: "*",
+  unit: "tokens",
+  window: "day",
+  limit: 1000,
+  used: 0,
+  reserved: 0,
+  estimate: 100,
+  resetsAt: new Date("2024-06-04T00:00:00Z"),
+  ...change
+})
 const state = (change: Partial<PolicyState> = {}): PolicyState => ({
   now: at("2024-06-03T12:00:00Z"),
   nextMorning: new Date("2024-06-04T09:00:00Z"),
-  budget: { limit: 1000, used: 0, reserved: 0, estimate: 100, resetsAt: new Date("2024-06-04T00:00:00Z") },
+  budget: budget(),
+  budgets: [budget()],
   rate: { limit: 30, count: 0, resetsAt: new Date("2024-06-03T13:00:00Z") },
   pending: { queued: 0, merging: 0, awaitingApproval: 0, running: 0 },
   heartbeat: { consecutiveSkips: 0, changed: false },
   merge: null,
   approval: null,
   chain: { depth: 0, count: 1 },
+  sender: { count: 0 },
+  agent: { failures: 0, lastAt: null },
   ...change
 })
 
@@ -145,7 +161,7 @@ describe("the chain", () => {
     },
     ({ count, priority, reserved, used }) =>
       Effect.gen(function* () {
-        const seen = state({ budget: { ...state().budget, used, reserved }, rate: { ...state().rate, count } })
+        const seen = state({ budgets: [budget({ used, reserved })], rate: { ...state().rate, count } })
         const judged = yield* judge([RateLimit.make(), CostBudget.make()], event({ priority }), seen)
         const fits = used + reserved + 100 <= 1000
         expect(judged.policy).toBe(
@@ -490,7 +506,7 @@ describe("AdaptiveHeartbeat", () => {
 
 describe("CostBudget", () => {
   const of = (used: number, reserved: number, limit: number | null = 1000) =>
-    state({ budget: { ...state().budget, used, reserved, limit } })
+    state({ budgets: [budget({ used, reserved, limit })] })
 
   it("counts what runs under way may still use", () => {
     const policy = CostBudget.make()

@@ -16,6 +16,7 @@ class Traffic {
   readonly writes: Array<Write> = []
   readonly layer = wrapStore((store) => ({
     commit: (writes) => Effect.tap(store.commit(writes), () => Effect.sync(() => this.writes.push(...writes))),
+    totals: store.totals,
     find: (table, query) =>
       Effect.tap(store.find(table, query), (rows) =>
         Effect.sync(() => {

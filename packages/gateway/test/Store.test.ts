@@ -12,6 +12,7 @@ import { sqlite, stores, tempFile } from "./TestGateway.ts"
 const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   seq,
   id: `evt_${seq}`,
+  accepted_seq: seq,
   source: "webhook",
   agent_id: "agent",
   priority: "normal",
@@ -33,6 +34,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   merge_key: null,
   merged_into: null,
   decided_at: null,
+  held: 0,
   run_id: null,
   caused_by: null,
   chain_root: null,
@@ -273,6 +275,40 @@ for (const [name, layer] of stores) {
       }).pipe(Effect.provide(layer))
     )
 
+    it.scoped("adds up what is alike, those of most rows first; what has no value is counted apart", () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        const totals = { by: ["source", "due_at"], sum: ["seq", "decided_at"], limit: 10 } as const
+        expect(yield* store.totals("events", { ...totals, where: {} })).toEqual([])
+        expect(yield* store.totals("events", { where: {}, by: [], sum: ["seq"], limit: 10 })).toEqual([])
+        yield* store.commit([
+          insert("events", event(1, { decided_at: 10 })),
+          insert("events", event(2)),
+          insert("events", event(3, { decided_at: 0 })),
+          insert("events", event(4, { source: "cron", due_at: 7 })),
+          insert("events", event(5, { source: "cron", due_at: 7 })),
+          insert("events", event(6, { source: "cron" }))
+        ])
+        const sums = (seq: number, rows: number, decided: number, of: number) => ({
+          rows,
+          sums: { seq: { total: seq, of: rows }, decided_at: { total: decided, of } }
+        })
+        const groups = [
+          { key: { source: "webhook", due_at: null }, ...sums(6, 3, 10, 2) },
+          { key: { source: "cron", due_at: 7 }, ...sums(9, 2, 0, 0) },
+          { key: { source: "cron", due_at: null }, ...sums(6, 1, 0, 0) }
+        ]
+        expect(yield* store.totals("events", { ...totals, where: {} })).toEqual(groups)
+        expect(yield* store.totals("events", { ...totals, where: {}, limit: 2 })).toEqual(groups.slice(0, 2))
+        expect(yield* store.totals("events", { ...totals, where: { seq: { gt: 3 }, due_at: null } })).toEqual(
+          groups.slice(2)
+        )
+        expect(yield* store.totals("events", { where: { source: "cron" }, by: [], sum: ["seq"], limit: 1 })).toEqual([
+          { key: {}, rows: 3, sums: { seq: { total: 15, of: 3 } } }
+        ])
+      }).pipe(Effect.provide(layer))
+    )
+
     it.scoped("keeps numbers as they are, and what is found is not the store's own", () =>
       Effect.gen(function* () {
         const store = yield* Store
@@ -285,6 +321,7 @@ for (const [name, layer] of stores) {
           attempt: 1,
           lease_until: null,
           task: "t",
+          reserved_usd: 0.1 + 0.2,
           reserved_tokens: Number.MAX_SAFE_INTEGER,
           input_tokens: 0,
           output_tokens: 1,

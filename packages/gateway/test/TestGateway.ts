@@ -58,6 +58,9 @@ export const gateway = (
 export const gatewayOn = (filename: string, ...args: Parameters<typeof gateway>) =>
   gateway(...args).pipe(Layer.provideMerge(sqlite(filename)))
 
+/** Lets the event loop go round once: for what no event tells of. */
+export const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+
 /** What the bus told since, and a way to wait until it has told enough. */
 export const watch = Effect.gen(function* () {
   const bus = yield* EventBus

@@ -29,6 +29,9 @@ const recorder = (refuse?: GatewayErrorReason | "die") => {
     held: () => {
       throw new Error("a webhook does not ask what is held")
     },
+    escalate: () => {
+      throw new Error("a webhook asks no person")
+    },
     submit: (input) => {
       if (refuse === "die") return Effect.die(new Error("SQLITE_CORRUPT at /var/lib/postilion.db"))
       if (refuse !== undefined) {

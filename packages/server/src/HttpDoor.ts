@@ -1,4 +1,13 @@
-import { type DeliveryFilter, GatewayService, Journal, Store, supervise, WebhookRouter } from "@postilion/gateway"
+import {
+  type BudgetRange,
+  type DeliveryFilter,
+  Explanation,
+  GatewayService,
+  Journal,
+  Store,
+  supervise,
+  WebhookRouter
+} from "@postilion/gateway"
 import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
@@ -52,6 +61,24 @@ const filterOf = (query: string): Effect.Effect<DeliveryFilter, Problem.HttpAnsw
     onFailure: () => Problem.problem(422, `deliveries can be asked for by ${FILTER}; got "${query}"`)
   })
 
+const encodeExplanation = Schema.encodeSync(Explanation)
+/** As text, for whoever asks for that and for nothing else. */
+const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
+  if (found === undefined) return Problem.problem(404, `there is no event "${id}"`)
+  if (!/^\s*text\/plain\b/i.test(accept)) return json(200, encodeExplanation(found))
+  return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: `${found.render()}\n` }
+}
+
+const decodeRange = Schema.decodeUnknown(
+  Schema.Struct({ from: Schema.optional(Schema.String), to: Schema.optional(Schema.String) }),
+  { onExcessProperty: "error" }
+)
+/** Which days a query asks for. */
+const rangeOf = (query: string): Effect.Effect<BudgetRange, Problem.HttpAnswer> =>
+  Effect.mapError(decodeRange(Object.fromEntries(new URLSearchParams(query))), () =>
+    Problem.problem(422, `the budget can be asked for by from and to, days written as 2026-01-31; got "${query}"`)
+  )
+
 const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
 
 const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
@@ -67,19 +94,20 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const authorize = Authorization.make(tokens)
     let draining = false
 
-    const readiness = Effect.suspend(() =>
-      draining
-        ? Effect.succeed(unready("the gateway is stopping"))
-        : journal.failing() !== undefined
-          ? Effect.succeed(unready("the storage cannot be written"))
-          : store.find("switches", { limit: 1 }).pipe(
-              // One that is held takes in and keeps what comes, so it is of use to send it here.
-              Effect.zipRight(gateway.status()),
-              Effect.map(({ held }) => json(200, { status: held === undefined ? "ready" : "held" })),
-              Effect.catchAll((error) =>
-                Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
-              )
-            )
+    const readiness = Effect.gen(function* () {
+      if (draining) return unready("the gateway is stopping")
+      if (journal.failing() !== undefined) return unready("the storage cannot be written")
+      const { held, scheduler } = yield* gateway.status()
+      if (scheduler.stalled) {
+        return unready(`the scheduler has stalled: jobs were due at ${scheduler.nextWake?.toISOString()}`)
+      }
+      yield* store.find("switches", { limit: 1 })
+      // One that is held takes in and keeps what comes, so it is of use to send it here.
+      return json(200, { status: held === undefined ? "ready" : "held" })
+    }).pipe(
+      Effect.catchAll((error) =>
+        Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
+      )
     )
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
@@ -95,6 +123,16 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       },
       {
         method: "GET",
+        path: /^\/budget$/,
+        answering: ({ head }) =>
+          orProblem(
+            Effect.flatMap(rangeOf(head.query), (range) =>
+              Effect.map(gateway.budget(range), (report) => json(200, report))
+            )
+          )
+      },
+      {
+        method: "GET",
         path: /^\/events\/([^/]+)$/,
         answering: ({ parts: [id = ""] }) =>
           orProblem(
@@ -102,6 +140,12 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
               record === undefined ? Problem.problem(404, `there is no event "${id}"`) : json(200, record)
             )
           )
+      },
+      {
+        method: "GET",
+        path: /^\/events\/([^/]+)\/explain$/,
+        answering: ({ head, parts: [id = ""] }) =>
+          orProblem(Effect.map(gateway.explain(id), (found) => explained(id, found, head.headers.accept)))
       },
       { method: "GET", path: /^\/approvals$/, answering: () => approvals.list },
       { method: "GET", path: /^\/approvals\/([^/]+)$/, answering: ({ parts: [id = ""] }) => approvals.show(id) },
@@ -196,7 +240,8 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  *
  * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
  *   use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /events/:id`, `GET /approvals`, `GET /approvals/:id`,
+ * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
+ *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
  *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
  *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`).

@@ -21,8 +21,8 @@ export interface Child {
 export interface StartOptions {
   /** The user it runs as. */
   readonly as?: { readonly uid: number; readonly gid: number }
-  /** `crash`: its agent brings the process down. */
-  readonly mode?: "crash"
+  /** `crash`: its agent brings the process down. `spend`: its runs end by themselves, some of them with the process. */
+  readonly mode?: "crash" | "spend"
 }
 
 /** Starts `Child.ts` with this configuration. It is killed with the scope. */

@@ -3,12 +3,13 @@ import { SqlClient } from "@effect/sql"
 import { describe, expect, it } from "@effect/vitest"
 import { ChannelConnectionError, GatewayService, PolicyEngine } from "@postilion/gateway"
 import { HttpAddress, HttpListener } from "@postilion/server"
-import { Effect, Layer, TestClock } from "effect"
-import { ADA, as, deliver, delivery, rawConnection, request, say, server } from "./Support.ts"
+import { Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { ADA, as, deliver, delivery, eventually, rawConnection, request, say, server } from "./Support.ts"
 
 const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
   ["GET", "/status"],
   ["GET", "/events/evt_1"],
+  ["GET", "/events/evt_1/explain"],
   ["GET", "/approvals"],
   ["GET", "/approvals/apr_1"],
   ["POST", "/approvals/apr_1/approve"],
@@ -45,6 +46,26 @@ describe("health", () => {
       yield* TestClock.adjust("11 seconds")
       expect(yield* request("/readyz")).toMatchObject({ status: 200 })
     }).pipe(Effect.provide(server()))
+  )
+
+  it.scoped("N8: readyz is 503 while jobs that are due do not fire, and says since when", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const scope = yield* Scope.make()
+      // Whoever writes waits for the one connection.
+      yield* Scope.extend(sql.reserve, scope)
+      yield* TestClock.adjust("3 minutes")
+      expect(yield* request("/healthz")).toMatchObject({ status: 200 })
+      yield* TestClock.adjust("1 second")
+      expect(yield* request("/readyz")).toMatchObject({
+        status: 503,
+        body: { detail: "the scheduler has stalled: jobs were due at 1970-01-01T00:01:00.000Z" }
+      })
+      yield* Scope.close(scope, Exit.void)
+      yield* eventually(request("/readyz"), ({ status }) => status === 200)
+      const { body } = yield* request("/status", as(ADA))
+      expect(body).toMatchObject({ scheduler: { running: true, stalled: false } })
+    }).pipe(Effect.provide(server({ crons: [{ schedule: "* * * * *", instruction: "look" }] })))
   )
 
   it.scoped("before the gateway is up, everything but healthz is told to come back", () =>

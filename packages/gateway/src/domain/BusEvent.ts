@@ -1,3 +1,4 @@
+import type { Budget } from "./Budget.ts"
 import type { ReplyRoute } from "./Delivery.ts"
 import type { EventPriority, EventSource } from "./GatewayEvent.ts"
 import type { Action } from "./PolicyDecision.ts"
@@ -68,10 +69,17 @@ export interface EventsMerged extends OfEvent<"EventsMerged"> {
   readonly count: number
   readonly eventIds: ReadonlyArray<string>
 }
-/** The day's token budget refused an event for the first time today. */
+/** What is used and held of a budget has come to `policies.budgetWarnAt` of it, for the first time in its window. */
+export interface BudgetWarning extends Base<"BudgetWarning"> {
+  readonly budget: Budget
+}
+/** A budget refused an event, for the first time in its window. */
 export interface BudgetExhausted extends Base<"BudgetExhausted"> {
+  readonly budget: Budget
+  /** Of the day's tokens over all agents, whichever budget it was. */
   readonly tokensUsed: number
-  readonly dailyBudget: number
+  /** The day's tokens over all agents; `null`: unlimited. */
+  readonly dailyBudget: number | null
 }
 /** More was waiting in a session than may: an event was refused, or the run that had waited longest was dropped. */
 export interface SessionOverflowed extends Base<"SessionOverflowed"> {
@@ -96,6 +104,14 @@ export interface ApprovalDecided extends OfEvent<"ApprovalDecided"> {
   readonly approvalId: string
   readonly outcome: "approved" | "denied" | "expired"
   readonly by: string
+}
+/** Too many runs of a job failed in a row: it is not due any more until it is enabled, and a person is asked. */
+export interface JobDisabled extends OfEvent<"JobDisabled"> {
+  readonly jobId: string
+  readonly name: string
+  readonly failures: number
+  /** What the last of them failed of. */
+  readonly error: string
 }
 /** The kill switch changed. */
 export interface SwitchChanged extends Base<"SwitchChanged"> {
@@ -155,10 +171,12 @@ export type BusEvent =
   | ProactiveActionSuppressed
   | HeartbeatSkipped
   | EventsMerged
+  | BudgetWarning
   | BudgetExhausted
   | SessionOverflowed
   | ApprovalRequested
   | ApprovalDecided
+  | JobDisabled
   | SwitchChanged
   | DeliveryPrepared
   | DeliveryStarted

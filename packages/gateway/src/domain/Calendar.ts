@@ -44,6 +44,14 @@ export class Moment {
   get minute(): number {
     return this.parts.minutes
   }
+  /** 1–31. */
+  get dayOfMonth(): number {
+    return this.parts.day
+  }
+  /** 28–31. */
+  get daysInMonth(): number {
+    return new Date(Date.UTC(this.parts.year, this.parts.month, 0)).getUTCDate()
+  }
   /** Minutes since midnight on the wall clock. */
   get minuteOfDay(): number {
     return this.parts.hours * 60 + this.parts.minutes
@@ -60,7 +68,19 @@ export class Moment {
   }
 }
 
-/** A calendar hour or day: `start` inclusive, `end` exclusive, Unix milliseconds. */
+/** Midnight in `zone` of a day written as `2026-01-31`, Unix milliseconds; `undefined` when there is no such day. */
+export const startOfDay = (day: string, zone: DateTime.TimeZone): number | undefined => {
+  const utc = /^\d{4}-\d\d-\d\d$/.test(day) ? Date.parse(day) : Number.NaN
+  if (Number.isNaN(utc) || new Date(utc).toISOString().slice(0, 10) !== day) return undefined
+  const midnight = DateTime.unsafeMakeZoned(utc, { timeZone: zone, adjustForTimeZone: true })
+  return windowOf(midnight.epochMillis, "day", zone).start
+}
+
+/** The day that contains `at` in `zone`, as `2026-01-31`. */
+export const dayOf = (at: number, zone: DateTime.TimeZone): string =>
+  DateTime.formatIsoDate(DateTime.unsafeMakeZoned(at, { timeZone: zone }))
+
+/** A calendar hour, day or month: `start` inclusive, `end` exclusive, Unix milliseconds. */
 export interface CalendarWindow {
   readonly start: number
   readonly end: number
@@ -70,9 +90,13 @@ export interface CalendarWindow {
  * The calendar `unit` that contains `at` in `zone`. A day that a clock change makes 23 or 25 hours long is one window; an
  * hour is 60 minutes of elapsed time, so the hour that autumn repeats is two windows.
  */
-export const windowOf = (at: number, unit: "hour" | "day", zone: DateTime.TimeZone): CalendarWindow => {
+export const windowOf = (at: number, unit: "hour" | "day" | "month", zone: DateTime.TimeZone): CalendarWindow => {
   const moment = new Moment(at, zone)
   if (unit === "day") return { start: moment.at(0, 0).getTime(), end: moment.at(1, 0).getTime() }
+  if (unit === "month") {
+    const first = new Moment(moment.at(1 - moment.dayOfMonth, 0).getTime(), zone)
+    return { start: first.epochMillis, end: first.at(first.daysInMonth, 0).getTime() }
+  }
   const offset = DateTime.zonedOffset(moment.dateTime)
   const hour = 3_600_000
   const start = Math.floor((at + offset) / hour) * hour - offset

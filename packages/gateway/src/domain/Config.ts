@@ -1,8 +1,10 @@
-import { Effect, ParseResult, Redacted, Schema } from "effect"
-import { parseZone } from "./Calendar.ts"
+import { DateTime, Effect, ParseResult, Redacted, Schema } from "effect"
+import { parseZone, startOfDay } from "./Calendar.ts"
 import { ReplyRoute } from "./Delivery.ts"
 import { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
+import { jobRules, LONGEST_INSTRUCTION } from "./Job.ts"
+import { OneOf } from "./OneOf.ts"
 
 const Positive = Schema.Number.pipe(
   Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
@@ -24,15 +26,6 @@ const Count = Schema.Number.pipe(
 )
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
-
-/** One of a few words. What it must be is said whole, where a union would name its first member only. */
-const OneOf = <const L extends readonly [string, ...ReadonlyArray<string>]>(...words: L) =>
-  Schema.Literal(...words).annotations({
-    message: ({ actual }) => ({
-      message: `must be one of ${words.map((word) => `"${word}"`).join(", ")}, got ${JSON.stringify(actual)}`,
-      override: true
-    })
-  })
 
 const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String))
 
@@ -56,23 +49,62 @@ export const parseWallTime = (text: string): number | undefined => {
   return minutes <= 1440 && Number(match[2]) < 60 ? minutes : undefined
 }
 
+/** What an agent is asked again and again. */
+const Instruction = Schema.String.pipe(
+  Schema.maxLength(LONGEST_INSTRUCTION, {
+    message: ({ actual }) => `must have ${LONGEST_INSTRUCTION} characters or fewer, got ${String(actual).length}`
+  })
+)
+
 export const HeartbeatPolicy = OneOf("always", "adaptive", "conservative")
 export type HeartbeatPolicy = typeof HeartbeatPolicy.Type
+
+const Days = Schema.Array(OneOf("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"))
 
 /** `from` inclusive, `to` exclusive; a `to` before `from` runs past midnight. */
 const HoursConfig = Schema.Struct({
   from: WallTime,
   to: WallTime,
   /** Default: Monday to Friday. */
-  days: withDefault(Schema.Array(OneOf("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")), [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday"
-  ])
+  days: withDefault(Days, ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"])
 })
 export type HoursConfig = typeof HoursConfig.Type
+
+/** Hours as above, in which only what is urgent has a run. */
+export const QuietHoursConfig = Schema.Struct({
+  from: WallTime,
+  to: WallTime,
+  /** Days they begin on. Default: every day. */
+  days: withDefault(Days, ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]),
+  /** What does not wait is at least so urgent. Default: `high`. */
+  minPriority: withDefault(OneOf(...EventPriority.literals), "high")
+})
+export type QuietHoursConfig = typeof QuietHoursConfig.Type
+
+const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
+  Schema.Union(schema, Schema.Literal("unlimited")).annotations({
+    message: ({ actual }) => ({
+      message: `must be a number or "unlimited", got ${JSON.stringify(actual)}`,
+      override: typeof actual !== "number"
+    })
+  })
+
+/** US dollars. */
+const Money = Schema.Number.pipe(
+  Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
+  Schema.nonNegative({ message: ({ actual }) => `must be 0 or more, got ${actual}` })
+)
+
+/** Tokens and US dollars by the calendar of `timezone`. One that is not set is none. */
+const budgets = {
+  tokensPerHour: Schema.optional(Count),
+  tokensPerDay: Schema.optional(Count),
+  tokensPerMonth: Schema.optional(Count),
+  usdPerHour: Schema.optional(Money),
+  usdPerDay: Schema.optional(Money),
+  usdPerMonth: Schema.optional(Money)
+}
+const { tokensPerDay: _, ...budgetsBesidesTheDay } = budgets
 
 export const AgentConfig = Schema.Struct({
   /** System prompt. Default: none. */
@@ -80,7 +112,9 @@ export const AgentConfig = Schema.Struct({
   /** Most tokens one answer may have; part of every reservation. Default: 1,024. */
   maxOutputTokens: withDefault(PositiveInt, 1024),
   /** Runs of this agent at a time. Default: `limits.maxConcurrentRuns`, which counts over all agents in any case. */
-  maxConcurrentRuns: Schema.optional(PositiveInt)
+  maxConcurrentRuns: Schema.optional(PositiveInt),
+  /** What this agent's runs may use, within what all may. Default: no budget of its own. */
+  budget: Schema.optional(Schema.Struct(budgets))
 })
 
 export const HeartbeatConfig = Schema.Struct({
@@ -88,8 +122,8 @@ export const HeartbeatConfig = Schema.Struct({
   intervalMs: PositiveInt,
   /** Default: `policies.heartbeatPolicy`. */
   policy: Schema.optional(HeartbeatPolicy),
-  /** Default: "Check for pending work." */
-  instruction: withDefault(Schema.String, "Check for pending work."),
+  /** Up to 8,000 characters. Default: "Check for pending work." */
+  instruction: withDefault(Instruction, "Check for pending work."),
   /** Skips in a row after which a tick fires whatever the policy says. Default: 6. */
   maxConsecutiveSkips: withDefault(Count, 6),
   /** No ticks outside these hours. Default: always. */
@@ -104,16 +138,19 @@ export type HeartbeatConfig = typeof HeartbeatConfig.Type
 export const CronConfig = Schema.Struct({
   /** What the job is called in lists and logs. Default: `cron-1`, `cron-2`, … by position. */
   name: Schema.optional(Schema.String),
-  /** Five fields: minute hour day-of-month month day-of-week. */
-  schedule: Schema.String,
-  instruction: Schema.String,
+  /** Five fields: minute hour day-of-month month day-of-week; or several such lines, due when any of them is. */
+  schedule: Schema.Union(Schema.String, Schema.NonEmptyArray(Schema.String)),
+  instruction: Instruction,
   agentId: Schema.optional(Schema.String),
   priority: withDefault(OneOf(...EventPriority.literals), "normal"),
   /** Default: the gateway's `timezone`. */
   timezone: Schema.optional(Timezone),
   enabled: withDefault(Schema.Boolean, true),
+  /** Never due again once it has made an event, until its schedule is changed. Default: false. */
+  deleteAfterRun: withDefault(Schema.Boolean, false),
   /** Where what the agent answers is sent. Default: nowhere. */
-  deliverTo: Schema.optional(ReplyRoute)
+  deliverTo: Schema.optional(ReplyRoute),
+  ...jobRules
 })
 export type CronConfig = typeof CronConfig.Type
 
@@ -168,14 +205,6 @@ export const AccessControlConfig = Schema.Struct({
 })
 export type AccessControlConfig = typeof AccessControlConfig.Type
 
-const Limit = <A extends number>(schema: Schema.Schema<A, number>) =>
-  Schema.Union(schema, Schema.Literal("unlimited")).annotations({
-    message: ({ actual }) => ({
-      message: `must be a number or "unlimited", got ${JSON.stringify(actual)}`,
-      override: typeof actual !== "number"
-    })
-  })
-
 export const LoopGuardConfig = Schema.Struct({
   /** Runs that may lie between an event and the one its chain of causes began with. Default: 8. */
   maxDepth: withDefault(Limit(Count), 8),
@@ -184,9 +213,32 @@ export const LoopGuardConfig = Schema.Struct({
 })
 export type LoopGuardConfig = typeof LoopGuardConfig.Type
 
+export const CircuitBreakerConfig = Schema.Struct({
+  /** Runs of an agent that fail in a row before it is given a rest. Default: 5. */
+  maxFailures: withDefault(Limit(PositiveInt), 5),
+  /** Milliseconds of rest; after it, one run a rest's time is let through until one has not failed. Default: 60,000. */
+  cooldownMs: withDefault(Positive, 60_000)
+})
+export type CircuitBreakerConfig = typeof CircuitBreakerConfig.Type
+
 export const PolicyConfig = Schema.Struct({
-  /** Tokens a calendar day. Default: 100,000. No budget at all must be written out as `unlimited`. */
+  /** Tokens a calendar day, over all agents. Default: 100,000. No budget at all must be written out as `unlimited`. */
   dailyTokenBudget: withDefault(Limit(Count), 100_000),
+  /** Further budgets over all agents; the day of tokens is `dailyTokenBudget`. Default: none. */
+  budget: withDefault(Schema.Struct(budgetsBesidesTheDay), {}),
+  /** The part of a budget that, once used or held, is told as `BudgetWarning`. Default: 0.75. */
+  budgetWarnAt: withDefault(
+    Schema.Number.pipe(
+      Schema.greaterThan(0, { message: ({ actual }) => `must be greater than 0, got ${actual}` }),
+      Schema.lessThanOrEqualTo(1, { message: ({ actual }) => `must be 1 or less, got ${actual}` })
+    ),
+    0.75
+  ),
+  /**
+   * What a run of a model without a price is to a budget in dollars: `refuse`, it does not fit into any; `count-as-zero`, it
+   * fits into all. Default: `refuse`.
+   */
+  unknownModel: withDefault(OneOf("refuse", "count-as-zero"), "refuse"),
   /** Events let through to agents a calendar hour. Default: 30. */
   maxActionsPerHour: withDefault(Limit(Count), 30),
   /** Default: `adaptive`. */
@@ -200,12 +252,20 @@ export const PolicyConfig = Schema.Struct({
   requireApprovalFor: withDefault(Schema.Array(Schema.String), []),
   /** When a chain of events and the runs that cause them is taken for a loop. `unlimited` must be written out. */
   loopGuard: Schema.optionalWith(LoopGuardConfig, { default: () => Schema.decodeSync(LoopGuardConfig)({}) }),
+  /** When an agent whose runs fail is given a rest. `unlimited` must be written out. */
+  circuitBreaker: Schema.optionalWith(CircuitBreakerConfig, {
+    default: () => Schema.decodeSync(CircuitBreakerConfig)({})
+  }),
+  /** Events a minute that one sender has handled, over all agents; more are skipped. Default: `unlimited`. */
+  maxPerSenderPerMinute: withDefault(Limit(PositiveInt), "unlimited"),
   /** How many different persons must approve; one denies. Default: 1. */
   approvers: withDefault(PositiveInt, 1),
   /** What becomes of events for a stopped agent: refused, with 503 over HTTP, or kept until it is resumed. Default: `refuse`. */
   whenStopped: withDefault(OneOf("refuse", "keep"), "refuse"),
   /** Outside these hours events wait for the next opening. `critical` ones do not. Default: always open. */
-  businessHours: Schema.optional(HoursConfig)
+  businessHours: Schema.optional(HoursConfig),
+  /** In these hours events that are not urgent wait for their end, and heartbeats are skipped. Default: none. */
+  quietHours: Schema.optional(QuietHoursConfig)
 })
 export type PolicyConfig = typeof PolicyConfig.Type
 
@@ -287,7 +347,7 @@ export interface Retention {
 
 /** What is still needed stays, however old: see `records/Retention`. */
 export const RetentionConfig = Schema.Struct({
-  /** Events, with their runs and approvals. Default: 30 days, 1,000,000. */
+  /** Events, with their runs, approvals and the slots of their jobs. Default: 30 days, 1,000,000. */
   events: retentionOf(30, 1_000_000),
   /** Audit records; the chain stays verifiable over the cut. Default: 365 days, 10,000,000. */
   audit: retentionOf(365, 10_000_000),
@@ -299,6 +359,20 @@ export type RetentionConfig = typeof RetentionConfig.Type
 /** US dollars per million tokens. */
 export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
 export type Price = typeof Price.Type
+
+/** A day of the calendar, `2026-01-31`. */
+const Day = Schema.String.pipe(
+  Schema.filter(
+    (day) =>
+      startOfDay(day, DateTime.zoneMakeOffset(0)) !== undefined || `"${day}" is not a day; write it as 2026-01-31`
+  )
+)
+/** Prices one after the other: each from its day on, until the next one's. */
+const PriceList = Schema.Array(Schema.Struct({ from: Day, ...Price.fields })).pipe(
+  Schema.filter(
+    (list) => new Set(list.map(({ from }) => from)).size === list.length || "two prices are from the same day"
+  )
+)
 
 /** What becomes of events for a session that has a run under way already: there is one at a time. */
 export const SessionsConfig = Schema.Struct({
@@ -340,8 +414,12 @@ export const GatewayConfig = Schema.Struct({
     default: () => Schema.decodeSync(AccessControlConfig)({})
   }),
   policies: Schema.optionalWith(PolicyConfig, { default: () => Schema.decodeSync(PolicyConfig)({}) }),
-  /** By model name, for what runs cost. A model without a price costs "unknown", and is shown so. Default: none. */
-  prices: withDefault(Schema.Record({ key: Schema.String, value: Price }), {}),
+  /**
+   * By model name: its price, or its prices with the day each is in effect from. What a run may cost is reckoned at the price of
+   * when it is decided, what it cost at that of when it ended. A model without a price costs "unknown", and is shown so; see
+   * `policies.unknownModel`. Default: none.
+   */
+  prices: withDefault(Schema.Record({ key: Schema.String, value: Schema.Union(Price, PriceList) }), {}),
   sessions: Schema.optionalWith(SessionsConfig, { default: () => Schema.decodeSync(SessionsConfig)({}) }),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
   retention: Schema.optionalWith(RetentionConfig, { default: () => Schema.decodeSync(RetentionConfig)({}) }),

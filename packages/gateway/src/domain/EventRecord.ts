@@ -1,9 +1,9 @@
 import type { Delivery } from "./Delivery.ts"
 import type { GatewayEvent } from "./GatewayEvent.ts"
-import type { Action } from "./PolicyDecision.ts"
+import type { Action, ShadowAnswer } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
 import type { Proposal } from "./Proposal.ts"
-import type { RunRecord } from "./Run.ts"
+import { ENDED, type RunRecord } from "./Run.ts"
 
 /** What one person said to an approval. */
 export interface Vote {
@@ -56,6 +56,12 @@ export type EventState =
 export interface Evidence {
   /** The policies that were asked before the one that decided, and passed. */
   readonly passed: ReadonlyArray<string>
+  /** The policies after the one that decided. */
+  readonly notAsked: ReadonlyArray<string>
+  /** Whether the policy that decided failed. */
+  readonly failed: boolean
+  /** What shadow policies would have made of it. */
+  readonly shadows: ReadonlyArray<ShadowAnswer>
   /** What all of them saw. */
   readonly state: Omit<PolicyState, "now" | "nextMorning"> & { readonly now: Date }
 }
@@ -77,10 +83,8 @@ export interface EventRecord {
   readonly delivery: Delivery | undefined
 }
 
-const ENDED: ReadonlySet<RunRecord["state"]> = new Set(["completed", "failed", "abandoned", "cancelled", "merged"])
-
 /** Whether nothing more will happen to it. */
 export const isFinal = ({ run, state }: EventRecord): boolean =>
   state === "executed"
-    ? run !== undefined && ENDED.has(run.state)
+    ? run !== undefined && ENDED.includes(run.state)
     : state === "suppressed" || state === "merged" || state === "denied"

@@ -1,3 +1,4 @@
+import type { Budget } from "./Budget.ts"
 import type { Moment } from "./Calendar.ts"
 
 /** What a policy may look at besides the event. All of it is recorded with the decision. */
@@ -5,17 +6,10 @@ export interface PolicyState {
   readonly now: Moment
   /** The next 09:00 on the gateway's wall clock. */
   readonly nextMorning: Date
-  /** The day's tokens. `limit` is `null` when the budget is unlimited. */
-  readonly budget: {
-    readonly limit: number | null
-    /** Tokens that ended runs used today. */
-    readonly used: number
-    /** Tokens held for runs that have not ended. */
-    readonly reserved: number
-    /** The most this event's run could use: prompt estimate plus maximum output. */
-    readonly estimate: number
-    readonly resetsAt: Date
-  }
+  /** The day's tokens, over all agents: the first of `budgets`. `limit` is `null` when it is unlimited. */
+  readonly budget: Pick<Budget, "limit" | "used" | "reserved" | "estimate" | "resetsAt">
+  /** All budgets the event's run would count in: those over all agents, then those of its agent. */
+  readonly budgets: ReadonlyArray<Budget>
   /** Actions (events let through to the agent) this hour. `limit` is `null` when unlimited. */
   readonly rate: { readonly limit: number | null; readonly count: number; readonly resetsAt: Date }
   readonly pending: {
@@ -39,4 +33,11 @@ export interface PolicyState {
    * outside; and how many events of that chain came in the minute until it, itself included.
    */
   readonly chain: { readonly depth: number; readonly count: number }
+  /** Events of this event's sender in the minute until now, itself included while it is that young; 0 without a sender. */
+  readonly sender: { readonly count: number }
+  /**
+   * How the agent's runs went: how many failed in a row until now, and when, of such a row, the last one failed or another
+   * was let through; `null` when the last one did not fail.
+   */
+  readonly agent: { readonly failures: number; readonly lastAt: Date | null }
 }

@@ -58,6 +58,9 @@ export interface RunResult {
  */
 export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled" | "merged"
 
+/** Of a run to which nothing more will happen. */
+export const ENDED: ReadonlyArray<RunState> = ["completed", "failed", "abandoned", "cancelled", "merged"]
+
 /** A run as it is recorded. */
 export interface RunRecord {
   readonly id: string

@@ -21,8 +21,8 @@ export type EverySchedule = typeof EverySchedule.Type
 /** By the wall clock of a zone. What the strings say is checked when the schedule is compiled. */
 export const CronSchedule = Schema.Struct({
   kind: Schema.Literal("cron"),
-  /** Five fields: minute hour day-of-month month day-of-week. */
-  expression: Schema.String,
+  /** Five fields: minute hour day-of-month month day-of-week. Of several lines, whichever is due. */
+  expression: Schema.Union(Schema.String, Schema.NonEmptyArray(Schema.String)),
   /** An IANA zone name such as `Europe/Berlin`. */
   timezone: Schema.String
 })

@@ -35,6 +35,16 @@ export interface ComponentStatus {
   readonly lastError: string | undefined
 }
 
+/** How the scheduler stands. */
+export interface SchedulerStatus {
+  /** Whether jobs fire. */
+  readonly running: boolean
+  readonly jobs: number
+  readonly nextWake: Date | undefined
+  /** Its next wake lies more than two minutes in the past: jobs that are due do not fire. */
+  readonly stalled: boolean
+}
+
 export interface GatewayStatus {
   readonly isRunning: boolean
   /** Milliseconds since start. */
@@ -58,7 +68,7 @@ export interface GatewayStatus {
     readonly running: number
   }
   readonly deliveries: DeliveryCounts
-  readonly scheduler: { readonly running: boolean; readonly jobs: number; readonly nextWake: Date | undefined }
+  readonly scheduler: SchedulerStatus
   /** Agents (`*`: all) that are not running. */
   readonly switches: Readonly<Record<string, SwitchMode>>
   /** Set after too many starts that a crash ended, until `release`. */

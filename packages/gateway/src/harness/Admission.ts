@@ -8,6 +8,7 @@ import type { Action, Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import * as Alarm from "../internal/Alarm.ts"
 import { supervise } from "../internal/Supervisor.ts"
+import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
@@ -18,14 +19,17 @@ import type { EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
 import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
+import type { Abandoned } from "../runs/RunSteps.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
-import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
+import { type Cause, causeOf } from "./Causes.ts"
+import { type Answers, type Suspended, settle } from "./Chain.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
-import { type Answers, PolicyEngine, type Suspended } from "./PolicyEngine.ts"
+import { PolicyEngine } from "./PolicyEngine.ts"
+import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
 import { StateView } from "./StateView.ts"
 import { type Case, make as makeVerdict } from "./Verdict.ts"
 
@@ -46,7 +50,9 @@ export interface AdmissionShape {
    *
    * `also` runs in the same step: what it writes commits with the event.
    */
-  readonly submit: (input: RawInput, also?: (tx: Tx) => void) => Effect.Effect<Receipt, GatewayError>
+  readonly submit: (input: RawInput, also?: (tx: Tx, receipt: Receipt) => void) => Effect.Effect<Receipt, GatewayError>
+  /** Within a step: has a person say whether the event of a run that came to nothing has another. */
+  readonly escalate: (tx: Tx, failed: Abandoned, policy: string) => void
   /**
    * Answers an approval. Fails when there is none of this id (`not-found`), or with `conflict` when it has been decided
    * otherwise or by others, or when what would run has changed; then the approval shows what would run now.
@@ -76,6 +82,7 @@ export const make = (config: GatewayConfig) =>
     const audit = yield* AuditLog
     const bus = yield* EventBus
     const ledger = yield* BudgetLedger
+    const health = yield* AgentHealth
     const engine = yield* PolicyEngine
     const dispatcher = yield* Dispatcher
     const killSwitch = yield* KillSwitch
@@ -84,7 +91,8 @@ export const make = (config: GatewayConfig) =>
     const nextId = makeIds()
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
-    const chains = new ChainCounts()
+    const chains = new RecentCounts()
+    const senders = new RecentCounts()
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
@@ -97,9 +105,10 @@ export const make = (config: GatewayConfig) =>
 
     const stateFor = (subject: Case, now: number): PolicyState => {
       const { approval, event, members, mergeKey } = subject
+      const estimate = dispatcher.estimate(toDispatch(subject, describeTask(event)), now)
       return new StateView({
         now: new Moment(now, zone),
-        budget: ledger.budget(now, dispatcher.estimate(toDispatch(subject, describeTask(subject.event)))),
+        budgets: ledger.budgets(now, subject.agentId, estimate),
         rate: ledger.rate(now),
         pending: {
           queued: holds.counts.queued,
@@ -110,21 +119,16 @@ export const make = (config: GatewayConfig) =>
         heartbeat: heartbeats.of(subject.agentId),
         merge: mergeKey === undefined ? null : { key: mergeKey, count: members.length },
         approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by },
-        chain: event.chain ?? OUTSIDE
+        chain: event.chain ?? OUTSIDE,
+        sender: { count: event.sender === undefined ? 0 : senders.of(event.sender, now) },
+        agent: health.of(subject.agentId)
       })
     }
-    /** What the engine says, made to fit where the event stands: a closed window or an approval is not asked for twice. */
+    const fit = (subject: Case, state: PolicyState) => (judged: Judgement) =>
+      settle(judged, subject.event, state, subject.abandoned !== undefined)
     const judge = (subject: Case, state: PolicyState, answers?: Answers): Judgement | Suspended => {
       const judged = engine.unsafeJudge(subject.event, state, answers)
-      if ("_tag" in judged) return judged
-      const { action } = judged.decision
-      const settled =
-        // Merged, an approved event, or one that is tried again, would be run as something else than what was approved.
-        (action === "merge" && (state.merge !== null || state.approval !== null || subject.abandoned !== undefined)) ||
-        (action === "escalate" && state.approval !== null)
-      return settled
-        ? { ...judged, decision: { action: "execute", taskDescription: describeTask(subject.event) } }
-        : judged
+      return "_tag" in judged ? judged : fit(subject, state)(judged)
     }
     const taskIfApproved = (subject: Case, now: number, otherwise: string): string => {
       const state = stateFor(subject, now)
@@ -146,9 +150,13 @@ export const make = (config: GatewayConfig) =>
     /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
     const decide = (tx: Tx, subject: Case, answers?: Answers): Action | Suspended => {
       const state = stateFor(subject, tx.now)
-      const asked = judge(subject, state, answers)
-      if (!("_tag" in asked)) {
-        const judged = confirm(subject, asked)
+      const raw = engine.unsafeJudge(subject.event, state, answers)
+      if (!("_tag" in raw)) {
+        const settled = fit(subject, state)
+        const asked = settled(raw)
+        const shadows = engine.unsafeShadows(subject.event, state, raw, settled, answers)
+        const confirmed = confirm(subject, asked)
+        const judged = shadows === undefined ? confirmed : { ...confirmed, shadows }
         const task = (): string =>
           asked.decision.action === "execute"
             ? asked.decision.taskDescription
@@ -157,15 +165,17 @@ export const make = (config: GatewayConfig) =>
         return judged.decision.action
       }
       const { agentId, event, held, row } = subject
-      if (row !== undefined) {
-        audit.append(tx, { kind: "event.accepted", eventId: event.id, data: { source: event.source, agentId } })
-      }
+      const data = { source: event.source, agentId }
+      const accepted =
+        row === undefined
+          ? {}
+          : ({ held: 1, accepted_seq: audit.append(tx, { kind: "event.accepted", eventId: event.id, data }) } as const)
       if (held === undefined) {
-        record(tx, subject, { state: "accepted" })
+        record(tx, subject, { state: "accepted", ...accepted })
         hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
       }
-      tx.onCommit(() => awaitAnswer(subject.event.id, asked, answers))
-      return asked
+      tx.onCommit(() => awaitAnswer(subject.event.id, raw, answers))
+      return raw
     }
     const runDeciding = yield* FiberMap.runtime(deciding)<never>()
     /** Waits for a policy's answer, and judges again with it. */
@@ -207,7 +217,8 @@ export const make = (config: GatewayConfig) =>
         yield* loadHolds(store, holds)
         alarm.reset()
         const now = yield* Clock.currentTimeMillis
-        yield* chains.load(store, now)
+        yield* loadCounts(chains, store, "chain_root", now)
+        yield* loadCounts(senders, store, "sender", now)
         for (const { dueAt, event, onChange } of holds.values()) {
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
           else if (dueAt !== undefined) alarm.set(event.id, dueAt)
@@ -226,6 +237,7 @@ export const make = (config: GatewayConfig) =>
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
+      if (event.sender !== undefined) senders.add(event.sender, tx.now)
       tx.publish({
         _tag: "GatewayEventReceived",
         at: tx.now,
@@ -240,6 +252,8 @@ export const make = (config: GatewayConfig) =>
       const row: EventRow = {
         seq: lastSeq,
         id,
+        // Set by the record that tells of it.
+        accepted_seq: 0,
         source,
         agent_id: agentId,
         priority: event.priority,
@@ -261,6 +275,7 @@ export const make = (config: GatewayConfig) =>
         merge_key: null,
         merged_into: null,
         decided_at: null,
+        held: 0,
         run_id: null,
         caused_by: event.causedBy ?? null,
         chain_root: chain?.root ?? null,
@@ -311,7 +326,7 @@ export const make = (config: GatewayConfig) =>
             .step(
               (tx) => {
                 const receipt = admit(tx, routed.right, cause)
-                if (receipt !== undefined) also?.(tx)
+                if (receipt !== undefined) also?.(tx, receipt)
                 return receipt
               },
               { dedupeKey: routed.right.dedupeKey, sheddable: true }
@@ -342,7 +357,7 @@ export const make = (config: GatewayConfig) =>
       if (_tag === "ProactiveActionCompleted" || _tag === "SwitchChanged") becomeStale()
     })
     yield* engine.onChange(becomeStale)
-    yield* dispatcher.onAbandoned(escalate)
+    yield* dispatcher.onAbandoned((tx, abandoned) => escalate(tx, abandoned))
     const rechecks = Effect.async<void>((resume) => {
       if (stale) return resume(Effect.void)
       wake = () => resume(Effect.void)
@@ -359,14 +374,20 @@ export const make = (config: GatewayConfig) =>
       Effect.forever
     )
     yield* supervise("recheck", rechecks)
-    const recordChain = journal.step((tx) => {
+    /** What the chain is now, recorded: also where it changes again before that is written. */
+    let changes = 0
+    yield* engine.onChange(() => {
       const policies = engine.policies.map(({ _tag, priority }) => ({ policy: _tag, priority }))
-      audit.append(tx, { kind: "policy.changed", data: { policies } })
+      const shadows = engine.shadowReport().map(({ policy, priority }) => ({ policy, priority }))
+      const data = { policies, ...(shadows.length === 0 ? {} : { shadows }) }
+      const record = journal.step((tx) => audit.append(tx, { kind: "policy.changed", data }))
+      changes += 1
+      runDeciding(`policy.changed:${changes}`, Effect.ignoreLogged(record))
     })
-    yield* engine.onChange(() => runDeciding("policy.changed", Effect.ignoreLogged(recordChain)))
 
     return Admission.of({
       submit,
+      escalate,
       answer,
       held: () => holds.counts,
       resume: Effect.suspend(() => {

@@ -1,8 +1,8 @@
 import { Effect } from "effect"
 import { GatewayError } from "../domain/Errors.ts"
-import { toProposal } from "../records/EventCodec.ts"
+import { firstDecision, toProposal } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
-import { Store } from "../records/Store.ts"
+import { Store, type StoreError } from "../records/Store.ts"
 import type { ApprovalRow } from "../records/Tables.ts"
 import type { Approvals } from "./Approvals.ts"
 import type { Hold, Holds } from "./Holds.ts"
@@ -31,6 +31,7 @@ export interface AnsweringOptions {
   readonly taskIfApproved: (subject: Case, now: number, otherwise: string) => string
 }
 
+const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 const conflict = (message: string) => new GatewayError({ reason: "conflict", message })
 
 const decidedBefore = ({ decided_at, decided_by, expires_at, id, state }: ApprovalRow): GatewayError =>
@@ -96,10 +97,29 @@ export const make = ({ approvals, decide, holds, taskIfApproved, verdict }: Answ
         const [said] = yield* store.find("votes", { where: { approval_id: approvalId, voter: by } })
         const again = row.state === answer && said?.answer === answer && (given ?? said.digest) === said.digest
         return again ? undefined : decidedBefore(row)
-      }).pipe(Effect.mapError((cause) => new GatewayError({ reason: "storage", message: cause.message, cause })))
+      }).pipe(Effect.mapError(storage))
+
+    /**
+     * The only decision on an event so far, whose run was abandoned, goes among those that are kept: another follows. Its row is
+     * read before the step, and cannot change until the event is judged again.
+     */
+    const keepFirst = (held: Hold | undefined) =>
+      Effect.map(
+        held?.abandoned === undefined
+          ? Effect.succeed([])
+          : store.find("events", { where: { id: held.event.id, held: 0 } }),
+        ([event]) =>
+          (tx: Tx): void => {
+            const row = event === undefined ? undefined : firstDecision(event)
+            if (row === undefined) return
+            tx.write({ op: "put", table: "decisions", row })
+            tx.write({ op: "update", table: "events", key: { id: row.event_id }, set: { held: 1 } })
+          }
+      ).pipe(Effect.mapError(storage))
 
     const answer: Answer = (approvalId, answer, by, { digest } = {}) =>
       Effect.gen(function* () {
+        const keep = yield* answer === "approved" ? keepFirst(holds.byApproval(approvalId)) : Effect.succeed(() => {})
         // What is found to have changed is recorded, so the refusal must not take the step back.
         const settled = yield* journal.step((tx): { readonly refusal: GatewayError | undefined } | undefined => {
           const held = holds.byApproval(approvalId)
@@ -109,6 +129,7 @@ export const make = ({ approvals, decide, holds, taskIfApproved, verdict }: Answ
             expire(tx, held)
             return undefined
           }
+          keep(tx)
           if (answer === "approved") return { refusal: approve(tx, held, held.approval, by, digest) }
           approvals.vote(tx, held.approval, by, "denied")
           end(tx, held, held.approval, "denied", by)

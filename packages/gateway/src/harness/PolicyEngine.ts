@@ -1,25 +1,11 @@
-import { Cause, Context, Effect, Exit, Layer, Runtime, Scheduler, type Scope } from "effect"
+import { Context, Effect, Exit, Layer, type Scope } from "effect"
 import { GatewayConfigError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import type { Judgement, PolicyDecision } from "../domain/PolicyDecision.ts"
+import type { Action, Judgement, ShadowAnswer } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
-import { describeTask } from "./Describe.ts"
+import { type Answers, Chain, DEFAULT_POLICY, makeAsk, NOBODY, type Suspended } from "./Chain.ts"
 import type { SchedulingPolicy } from "./Policy.ts"
-
-type Answer = Exit.Exit<PolicyDecision | null, unknown>
-
-/** What asynchronous policies have answered about one event, by `_tag`. */
-export type Answers = ReadonlyMap<string, Answer>
-
-/** A policy needs time to answer. Judge again with its answer among the `Answers`. */
-export interface Suspended {
-  readonly _tag: "Suspended"
-  readonly policy: string
-  /** Never fails; a policy that takes longer than its timeout answers with that failure. */
-  readonly answer: Effect.Effect<Answer>
-  /** Has the policy stop thinking, where nobody is going to wait for its answer. */
-  readonly cancel: () => void
-}
+import { MOST_SHADOWS, type ShadowReport, Shadows } from "./Shadows.ts"
 
 export interface PolicyEngineShape {
   /** Adds a policy to the chain. Fails when one of its `_tag` is there already, or its priority is not a number. */
@@ -35,6 +21,30 @@ export interface PolicyEngineShape {
    * suspends it, unless its answer is among `answers`.
    */
   readonly unsafeJudge: (event: GatewayEvent, state: PolicyState, answers?: Answers) => Judgement | Suspended
+  /**
+   * Asks a policy beside the live ones, from now on, what it would have the chain decide: recorded with each decision, and
+   * never acted upon. It is compared in its place, by priority; in that of the live policy, where one has its `_tag`. A shadow
+   * that fails or cannot answer at once neither fails nor delays a decision.
+   *
+   * Fails when there is a shadow of this `_tag` already, when there are 16, or when it could not be added as a policy.
+   */
+  readonly addShadow: (policy: SchedulingPolicy) => Effect.Effect<void, GatewayConfigError>
+  /** Asks this shadow no more. Fails, naming those there are, when there is none. */
+  readonly removeShadow: (tag: string) => Effect.Effect<void, GatewayConfigError>
+  /** Makes a shadow a policy that decides, in place of the live one of its `_tag` where there is one. Fails when there is none. */
+  readonly promote: (tag: string) => Effect.Effect<void, GatewayConfigError>
+  /** How often each shadow agreed with what was decided, in the order they were added. */
+  readonly shadowReport: () => ReadonlyArray<ShadowReport>
+  /** What shadows make of an event that was decided so, for code that records it; `undefined` where there are none. */
+  readonly unsafeShadows: (
+    event: GatewayEvent,
+    state: PolicyState,
+    live: Judgement,
+    settle: (judged: Judgement) => Judgement,
+    answers?: Answers
+  ) => Judgement["shadows"]
+  /** What shadows said was recorded with a decision. */
+  readonly countShadows: (decided: Action, answers: ReadonlyArray<ShadowAnswer>) => void
   /** Calls `listener` after each change of the chain, until the scope closes. */
   readonly onChange: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -49,135 +59,74 @@ export interface PolicyEngineOptions {
   readonly policyTimeoutMs?: number
 }
 
-/** Who decided when every policy passed. */
-export const DEFAULT_POLICY = "default"
-
-/** What keeps an answer from being a decision. The types forbid it, but not to plain JavaScript. */
-const flawOf = (decision: PolicyDecision): string | undefined => {
-  switch (decision.action) {
-    case "execute":
-      return typeof decision.taskDescription === "string" ? undefined : "`execute` without a taskDescription"
-    case "queue":
-      if (decision.until !== undefined && !(decision.until instanceof Date && decision.until.getTime() < Infinity)) {
-        return "`queue` with an `until` that is no date"
-      }
-      return typeof decision.reason === "string" ? undefined : "`queue` without a reason"
-    case "skip":
-    case "escalate":
-      return typeof decision.reason === "string" ? undefined : `\`${decision.action}\` without a reason`
-    case "merge":
-      if (decision.windowMs !== undefined && !(decision.windowMs >= 0 && decision.windowMs < Infinity)) {
-        return "`merge` with a windowMs that is no number of milliseconds"
-      }
-      return typeof decision.mergeKey === "string" ? undefined : "`merge` without a mergeKey"
-    default:
-      return `the unknown action "${String((decision as { readonly action: unknown }).action)}"`
-  }
-}
-const NOBODY: Answers = new Map()
+const namesOf = (policies: ReadonlyArray<SchedulingPolicy>): string =>
+  policies.map(({ _tag }) => _tag).join(", ") || "none"
 
 export const make = (options: PolicyEngineOptions = {}) =>
   Effect.gen(function* () {
-    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-    const timeout = options.policyTimeoutMs ?? 5_000
-    let chain: ReadonlyArray<SchedulingPolicy> = []
-    /** For each place in the chain, who passed when it decides. */
-    let passedBefore: ReadonlyArray<ReadonlyArray<string>> = [[]]
+    const ask = makeAsk(yield* Effect.runtime<never>(), options.policyTimeoutMs)
+    const clock = yield* Effect.clock
+    let chain = new Chain([])
+    const shadows = new Shadows()
     const listeners = new Set<() => void>()
 
     const setChain = (policies: ReadonlyArray<SchedulingPolicy>): void => {
-      // Array.prototype.sort is stable: ties stay in the order they were added.
-      chain = [...policies].sort((a, b) => a.priority - b.priority)
-      const names = chain.map(({ _tag }) => _tag)
-      passedBefore = [...names.keys(), names.length].map((count) => names.slice(0, count))
+      chain = new Chain(policies)
+      shadows.setLive(chain)
+      tell()
+    }
+    const tell = (): void => {
       for (const listener of listeners) listener()
     }
-    const taken = (tag: string) => chain.some((policy) => policy._tag === tag)
+    const refuse = (tag: string, problem: string) =>
+      Effect.fail(new GatewayConfigError({ path: `policies.${tag}`, message: problem }))
+    const unknown = (tag: string, what: string, known: ReadonlyArray<SchedulingPolicy>) =>
+      refuse(tag, `there is no ${what} "${tag}"; ${what === "policy" ? "policies" : "shadows"}: ${namesOf(known)}`)
+    const problemOf = ({ _tag, priority }: SchedulingPolicy, taken: boolean): string | undefined =>
+      !Number.isFinite(priority)
+        ? `its priority is ${priority}; it must be a number`
+        : _tag === "" || _tag === DEFAULT_POLICY
+          ? "it needs a _tag of its own"
+          : taken
+            ? "a policy of this _tag is there already; remove it first, or choose another _tag"
+            : undefined
 
     const addPolicy: PolicyEngineShape["addPolicy"] = (policy) =>
       Effect.suspend(() => {
-        const problem = !Number.isFinite(policy.priority)
-          ? `its priority is ${policy.priority}; it must be a number`
-          : policy._tag === "" || policy._tag === DEFAULT_POLICY
-            ? "it needs a _tag of its own"
-            : taken(policy._tag)
-              ? "a policy of this _tag is there already; remove it first, or choose another _tag"
-              : undefined
-        if (problem !== undefined) {
-          const path = `policies.${policy._tag}`
-          return Effect.fail(new GatewayConfigError({ path, message: `policy "${policy._tag}": ${problem}` }))
-        }
-        return Effect.sync(() => setChain([...chain, policy]))
+        const problem = problemOf(policy, chain.has(policy._tag))
+        return problem === undefined
+          ? Effect.sync(() => setChain([...chain.policies, policy]))
+          : refuse(policy._tag, `policy "${policy._tag}": ${problem}`)
       })
     const removePolicy: PolicyEngineShape["removePolicy"] = (tag) =>
+      Effect.suspend(() =>
+        chain.has(tag)
+          ? Effect.sync(() => setChain(chain.policies.filter(({ _tag }) => _tag !== tag)))
+          : unknown(tag, "policy", chain.policies)
+      )
+    const addShadow: PolicyEngineShape["addShadow"] = (policy) =>
       Effect.suspend(() => {
-        if (taken(tag)) return Effect.sync(() => setChain(chain.filter((policy) => policy._tag !== tag)))
-        const known = chain.map(({ _tag }) => _tag).join(", ") || "none"
-        return Effect.fail(
-          new GatewayConfigError({
-            path: `policies.${tag}`,
-            message: `there is no policy "${tag}"; policies: ${known}`
-          })
-        )
+        const full =
+          shadows.policies.length >= MOST_SHADOWS ? `there are ${MOST_SHADOWS} already; remove one first` : undefined
+        const problem = problemOf(policy, shadows.get(policy._tag) !== undefined) ?? full
+        if (problem !== undefined) return refuse(policy._tag, `shadow "${policy._tag}": ${problem}`)
+        return Effect.sync(() => {
+          shadows.add(policy, chain, clock.unsafeCurrentTimeMillis())
+          tell()
+        })
+      })
+    const withoutShadow = (tag: string, then: (policy: SchedulingPolicy) => void) =>
+      Effect.suspend(() => {
+        const policy = shadows.get(tag)
+        if (policy === undefined) return unknown(tag, "shadow", shadows.policies)
+        return Effect.sync(() => {
+          shadows.remove(tag)
+          then(policy)
+        })
       })
 
-    /** Runs a policy as far as it goes without waiting. Most answer at once, and cost no fiber at all. */
-    const ask = (policy: SchedulingPolicy, event: GatewayEvent, state: PolicyState): Answer | Suspended => {
-      let effect: Effect.Effect<PolicyDecision | null, unknown>
-      try {
-        effect = policy.evaluate(event, state)
-      } catch (defect) {
-        return Exit.die(defect)
-      }
-      if (Exit.isExit(effect)) return effect as Answer
-      if (!Effect.isEffect(effect)) return Exit.die(new TypeError("evaluate did not return an Effect"))
-      const scheduler = new Scheduler.SyncScheduler()
-      const fiber = runFork(effect, { scheduler })
-      scheduler.flush()
-      const exit = fiber.unsafePoll()
-      if (exit !== null) return exit
-      const answer = fiber.await.pipe(
-        Effect.timeoutTo({
-          duration: timeout,
-          onSuccess: (exit) => exit,
-          onTimeout: (): Answer => Exit.fail(`no answer within ${timeout} ms`)
-        }),
-        Effect.ensuring(fiber.interruptAsFork(fiber.id()))
-      )
-      const cancel = () => fiber.unsafeInterruptAsFork(fiber.id())
-      return { _tag: "Suspended", policy: policy._tag, answer, cancel }
-    }
-
-    const unsafeJudge: PolicyEngineShape["unsafeJudge"] = (event, state, answers = NOBODY) => {
-      for (let i = 0; i < chain.length; i++) {
-        const policy = chain[i] as SchedulingPolicy
-        const answer = answers.get(policy._tag) ?? ask(policy, event, state)
-        if (answer._tag === "Suspended") return answer
-        const passed = passedBefore[i] as ReadonlyArray<string>
-        if (answer._tag === "Failure") {
-          const failure = Cause.squash(answer.cause)
-          const why = failure instanceof Error ? failure.message : String(failure)
-          return {
-            decision: { action: "escalate", reason: `policy ${policy._tag} failed: ${why}` },
-            policy: policy._tag,
-            passed
-          }
-        }
-        const decision = answer.value
-        if (decision == null) continue
-        const flaw = flawOf(decision)
-        if (flaw !== undefined) {
-          const reason = `policy ${policy._tag} answered with ${flaw}`
-          return { decision: { action: "escalate", reason }, policy: policy._tag, passed }
-        }
-        return { decision, policy: policy._tag, passed }
-      }
-      return {
-        decision: { action: "execute", taskDescription: describeTask(event) },
-        policy: DEFAULT_POLICY,
-        passed: passedBefore[chain.length] as ReadonlyArray<string>
-      }
-    }
+    const unsafeJudge: PolicyEngineShape["unsafeJudge"] = (event, state, answers = NOBODY) =>
+      chain.judge(event, state, ask, answers)
 
     const evaluateWith = (event: GatewayEvent, state: PolicyState, answers: Answers): Effect.Effect<Judgement> =>
       Effect.suspend(() => {
@@ -194,8 +143,16 @@ export const make = (options: PolicyEngineOptions = {}) =>
       addPolicy,
       removePolicy,
       get policies() {
-        return chain
+        return chain.policies
       },
+      addShadow,
+      removeShadow: (tag) => withoutShadow(tag, tell),
+      promote: (tag) =>
+        withoutShadow(tag, (policy) => setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])),
+      shadowReport: () => shadows.report(),
+      unsafeShadows: (event, state, live, settle, answers = NOBODY) =>
+        shadows.judge(event, state, live, { answers, ask, settle }),
+      countShadows: (decided, answers) => shadows.count(decided, answers),
       evaluate: (event, state) => evaluateWith(event, state, NOBODY),
       unsafeJudge,
       onChange: (listener) =>

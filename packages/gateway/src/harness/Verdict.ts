@@ -1,4 +1,5 @@
 import { Effect } from "effect"
+import { fits } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
@@ -15,6 +16,7 @@ import type { Approvals } from "./Approvals.ts"
 import { describeMerged, summaryLine } from "./Describe.ts"
 import type { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, type Holds, RECHECK_AFTER } from "./Holds.ts"
+import { PolicyEngine } from "./PolicyEngine.ts"
 
 /** An event under judgement, and where it stands in the records. */
 export interface Case
@@ -36,6 +38,7 @@ export const make = (
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
     const dispatcher = yield* Dispatcher
+    const engine = yield* PolicyEngine
 
     const taskOf = (subject: Case, task: string): string =>
       subject.abandoned?.task ??
@@ -68,13 +71,8 @@ export const make = (
      * Makes a judgement so: the event's next state, the audit record, and what follows, in one step. `task` is what a person
      * is asked to approve, where the decision is to ask one.
      */
-    const apply = (
-      tx: Tx,
-      subject: Case,
-      state: PolicyState,
-      { decision, passed, policy }: Judgement,
-      task: () => string
-    ): void => {
+    const apply = (tx: Tx, subject: Case, state: PolicyState, judged: Judgement, task: () => string): void => {
+      const { decision, passed, policy } = judged
       const { agentId, event, held } = subject
       const { now } = tx
       const reason = decision.action === "execute" || decision.action === "merge" ? undefined : decision.reason
@@ -87,15 +85,7 @@ export const make = (
           return
         }
       }
-      const decided: Partial<EventRow> = {
-        action: decision.action,
-        policy,
-        reason: reason ?? null,
-        evidence: Evidence.encode(passed, state),
-        decided_at: now,
-        due_at: null
-      }
-      audit.append(tx, {
+      const seq = audit.append(tx, {
         kind: "event.decided",
         eventId: event.id,
         data: {
@@ -108,6 +98,24 @@ export const make = (
           causedBy: event.causedBy
         }
       })
+      const evidence = Evidence.encode(judged, state)
+      /** What the event's row says of the decision; of one that is held, or was, `decisions` keeps it besides. */
+      const decided = (final: boolean, due_at: number | null = null, merge_key?: string): Partial<EventRow> => {
+        const { action } = decision
+        const held = !final || subject.row === undefined
+        const made = { action, policy, reason: reason ?? null, evidence, due_at }
+        if (held) {
+          const row = { seq, event_id: event.id, at: now, ...made, merge_key: merge_key ?? null }
+          tx.write({ op: "insert", table: "decisions", row })
+        }
+        return {
+          ...made,
+          decided_at: now,
+          held: held ? 1 : 0,
+          ...(subject.row === undefined ? {} : { accepted_seq: seq }),
+          ...(merge_key === undefined ? {} : { merge_key })
+        }
+      }
       tx.publish({
         _tag: "PolicyDecisionMade",
         at: now,
@@ -120,6 +128,8 @@ export const make = (
         reason,
         passed
       })
+      const { shadows } = judged
+      if (shadows !== undefined) tx.onCommit(() => engine.countShadows(decision.action, shadows))
       if (event.source === "heartbeat") heartbeats.ticked(agentId, decision)
       if (held?.kind === "merging" && subject.mergeKey !== undefined) {
         const eventIds = subject.members.map(({ id }) => id)
@@ -132,21 +142,23 @@ export const make = (
         case "execute": {
           letGo(event.id)
           const runId = dispatcher.dispatch(tx, toDispatch(subject, decision.taskDescription))
-          record(tx, subject, { ...decided, state: "executed", run_id: runId })
+          record(tx, subject, { ...decided(true), state: "executed", run_id: runId })
           if (subject.approval !== undefined) approvals.consume(tx, subject.approval, runId)
           break
         }
         case "skip":
           letGo(event.id)
-          record(tx, subject, { ...decided, state: "suppressed" })
+          record(tx, subject, { ...decided(true), state: "suppressed" })
           suppressed(tx, subject, policy, decision.reason)
-          if (policy === "CostBudget" && state.budget.limit !== null && ledger.tellExhausted(now)) {
-            const tokensUsed = state.budget.used + state.budget.reserved
-            tx.publish({ _tag: "BudgetExhausted", at: now, tokensUsed, dailyBudget: state.budget.limit })
+          if (policy === "CostBudget") {
+            ledger.tellExhausted(
+              tx,
+              state.budgets.filter((budget) => !fits(budget))
+            )
           }
           break
         case "queue": {
-          record(tx, subject, { ...decided, state: "deferred", due_at: until ?? null })
+          record(tx, subject, { ...decided(false, until), state: "deferred" })
           hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
           break
         }
@@ -156,17 +168,17 @@ export const make = (
           const member = { id: event.id, line: summaryLine(event) }
           if (leader === undefined) {
             const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)
-            record(tx, subject, { ...decided, state: "merging", merge_key: mergeKey, due_at: dueAt })
+            record(tx, subject, { ...decided(false, dueAt, mergeKey), state: "merging" })
             hold(subject, { kind: "merging", dueAt, onChange: false, mergeKey, members: [member] })
           } else {
             letGo(event.id)
-            record(tx, subject, { ...decided, state: "merged", merge_key: mergeKey, merged_into: leader.event.id })
+            record(tx, subject, { ...decided(true, null, mergeKey), state: "merged", merged_into: leader.event.id })
             leader.members.push(member)
           }
           break
         }
         case "escalate":
-          ask(tx, subject, { policy, reason: decision.reason }, toDispatch(subject, task()), decided)
+          ask(tx, subject, { policy, reason: decision.reason }, toDispatch(subject, task()), decided(false))
       }
     }
     /** Has the event wait for a person. */
@@ -182,10 +194,11 @@ export const make = (
       hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
       return approval
     }
-    /** A run was abandoned: a person says whether its event has another. */
+    /** A run came to nothing: a person says whether its event has another. */
     const escalate = (
       tx: Tx,
-      { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned
+      { agentId, event, payloadText, reason, runId, taskDescription: task }: Abandoned,
+      policy = "onCrash"
     ): void => {
       const subject: Case = {
         event,
@@ -199,7 +212,7 @@ export const make = (
         row: undefined,
         held: undefined
       }
-      const { digest, id } = ask(tx, subject, { policy: "onCrash", reason }, toDispatch(subject, task), {})
+      const { digest, id } = ask(tx, subject, { policy, reason }, toDispatch(subject, task), {})
       audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, digest, reason } })
     }
     const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {

@@ -10,24 +10,29 @@ export class LongestSleep extends Context.Reference<LongestSleep>()("@postilion/
   defaultValue: () => 60_000
 }) {}
 
+/** Set back by less, a clock was only put right. Milliseconds. */
+const SET_BACK = 60_000
+
 export interface Alarm {
   /** Has `key` go off at `at` (Unix milliseconds), in place of when it would have. */
   readonly set: (key: string, at: number) => void
   readonly clear: (key: string) => void
   readonly reset: () => void
-  /** When the next key goes off. */
+  /** When the next key goes off, or the first of those that are going off. */
   readonly next: () => number | undefined
 }
 
 /**
  * One sleeping fiber for any number of instants; every change costs O(log n). `onDue` is given the keys that are due, at
  * most `maxDue` at a time, in order; they are no longer set. When it fails, those of them that it has not set itself are due
- * again. Supervised as `name`.
+ * again. When the clock has been set back by more than a minute, `onSetBack` runs before any other key goes off. Supervised as
+ * `name`.
  */
 export const make = (
   name: string,
   onDue: (keys: ReadonlyArray<string>) => Effect.Effect<void>,
-  maxDue = 500
+  maxDue = 500,
+  onSetBack: Effect.Effect<void> = Effect.void
 ): Effect.Effect<Alarm, never, Scope.Scope> =>
   Effect.gen(function* () {
     const longestSleep = yield* LongestSleep
@@ -35,6 +40,10 @@ export const make = (
     let wake: (() => void) | undefined
     /** Whether another key has become the first since the alarm last looked; it may be on its way to sleep. */
     let stale = false
+    /** What the clock showed at the last look. */
+    let seen = Number.NEGATIVE_INFINITY
+    /** When the first of the keys that are going off was due. */
+    let going: number | undefined
 
     const set = (key: string, at: number): void => {
       heap.set(key, at)
@@ -64,12 +73,21 @@ export const make = (
     const goOff = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       stale = false
+      if (now < seen - SET_BACK) yield* onSetBack
+      seen = now
       const due = takeDue(now)
       if (due.length > 0) {
+        going = due[0]?.at
         const putBack = Effect.sync(() => {
           for (const { at, key } of due) if (!heap.has(key)) heap.set(key, at)
         })
-        return yield* Effect.onError(onDue(due.map(({ key }) => key)), () => putBack)
+        const ended = Effect.sync(() => {
+          going = undefined
+        })
+        return yield* onDue(due.map(({ key }) => key)).pipe(
+          Effect.onError(() => putBack),
+          Effect.ensuring(ended)
+        )
       }
       const delay = Math.min(Math.max((heap.first()?.at ?? Number.POSITIVE_INFINITY) - now, 0), longestSleep)
       yield* Effect.raceFirst(Effect.sleep(delay), changed)
@@ -80,6 +98,6 @@ export const make = (
       set,
       clear: (key) => heap.delete(key),
       reset: () => heap.clear(),
-      next: () => heap.first()?.at
+      next: () => going ?? heap.first()?.at
     }
   })

@@ -22,6 +22,8 @@ export type AuditKind =
   | "run.escalated"
   | "run.merged"
   | "run.fenced"
+  | "budget.warning"
+  | "budget.exhausted"
   | "approval.voted"
   | "approval.changed"
   | "approval.decided"
@@ -99,8 +101,11 @@ export interface SignedCheckpoint extends Checkpoint {
 }
 
 export interface AuditLogShape {
-  /** Adds a record to the chain within a journal step: it commits with what it records. */
-  readonly append: (tx: Tx, entry: AuditEntry) => void
+  /**
+   * Adds a record to the chain within a journal step: it commits with what it records. Returns its `seq`, by which what was
+   * written in the same step has its place in the order of all that happened.
+   */
+  readonly append: (tx: Tx, entry: AuditEntry) => number
   /** Records in order of `seq`. Looks through a great many of them a part at a time, without holding up anything else. */
   readonly query: (filter?: AuditFilter) => Effect.Effect<ReadonlyArray<AuditRecord>, StoreError>
   /** Computes the whole chain again and names the first record that does not fit. The same as `verifyWith()`. */
@@ -191,13 +196,15 @@ export const make = (options: AuditLogOptions = {}) =>
     }
     const append: AuditLogShape["append"] = (tx, entry) => {
       write(tx, entry)
-      if (signingKey === undefined || head.seq % every !== 0) return
+      const { seq } = head
+      if (signingKey === undefined || seq % every !== 0) return seq
       const checkpoint = { chain, ...head, signature: sign(signingKey, chain, head) }
       const { chain: _, ...data } = checkpoint
       write(tx, { kind: "audit.signed", data })
       tx.onCommit(() => {
         signed = checkpoint
       })
+      return seq
     }
     /** Where the chain now begins: after the records that were pruned, as the last pruning recorded. */
     const beginning: Effect.Effect<Checkpoint, StoreError> = Effect.gen(function* () {

@@ -1,136 +1,134 @@
 import { Clock, Context, DateTime, Effect, Layer } from "effect"
-import { type CalendarWindow, parseZone, windowOf } from "../domain/Calendar.ts"
+import type { Amount, Budget, Estimate } from "../domain/Budget.ts"
+import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
-import { Journal } from "./Journal.ts"
+import { ENDED } from "../domain/Run.ts"
+import { AuditLog } from "./AuditLog.ts"
+import { Journal, type Tx } from "./Journal.ts"
+import { type DueNotice, Ledger, type Overshoot } from "./Ledger.ts"
 import { Store, type StoreError } from "./Store.ts"
 
 export interface BudgetLedgerShape {
-  /** Today's tokens as of `now` (Unix milliseconds), for an event that may need `estimate`. */
-  readonly budget: (now: number, estimate?: number) => PolicyState["budget"]
+  /** Whether money is counted, so that it matters what a run may cost. */
+  readonly hasMoney: boolean
+  /** The day's tokens over all agents as of `now`, Unix milliseconds. */
+  readonly budget: (now: number) => Budget
+  /**
+   * All budgets a run of this agent would count in as of `now`, the day's tokens over all agents first; without an agent, all
+   * there are. `estimate` is the most the run could use.
+   */
+  readonly budgets: (now: number, agentId?: string, estimate?: Estimate) => ReadonlyArray<Budget>
   /** This hour's actions as of `now`. */
   readonly rate: (now: number) => PolicyState["rate"]
-  /** Holds `tokens` for a run, and counts one action. Within the journal step that records the run. */
-  readonly reserve: (runId: string, tokens: number, now: number) => void
-  /** Replaces a run's reservation by what it used; 0 releases it. Within the step that ends the run. */
-  readonly settle: (runId: string, tokens: number, now: number) => void
-  /** `true` the first time it is asked in a day: whether the budget's end should be told. */
-  readonly tellExhausted: (now: number) => boolean
+  /**
+   * Holds what a run may use, and counts one action. Within the journal step that records the run. The instant it counts at,
+   * which is not before that of any run before it: what its record is to say it was created at.
+   */
+  readonly reserve: (tx: Tx, runId: string, amount: Amount & { readonly agentId: string }) => number
+  /**
+   * Replaces a run's reservation by what it used; nothing at all releases it. Within the step that ends the run. By how much
+   * it used more than was held for it, if it did.
+   */
+  readonly settle: (tx: Tx, runId: string, amount: Amount) => Overshoot | undefined
+  /** Tells that an event did not fit into these, of each once in a window. */
+  readonly tellExhausted: (tx: Tx, refused: ReadonlyArray<Budget>) => void
+  /** From when on runs count in a window that is under way at `now`: their records are needed. */
+  readonly countsFrom: (now: number) => number
 }
 
 /**
- * Reserve, then settle: what runs may use and have used. A run counts in the day and hour it was decided in, so that the
- * ledger always equals the sum of the recorded runs.
+ * Reserve, then settle: what runs may use and have used. A run counts in the hour, day and month it was decided in, so that
+ * the ledger always equals the sum of the recorded runs.
  */
 export class BudgetLedger extends Context.Tag("@postilion/gateway/BudgetLedger")<BudgetLedger, BudgetLedgerShape>() {}
-
-const EMPTY: CalendarWindow = { start: Number.NEGATIVE_INFINITY, end: Number.NEGATIVE_INFINITY }
-const PAGE = 1_000
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
-    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
-    const { dailyTokenBudget, maxActionsPerHour } = config.policies
-    const reservations = new Map<string, { readonly tokens: number; readonly at: number }>()
-    let day = EMPTY
-    let hour = EMPTY
-    let dayEnds = new Date(0)
-    let hourEnds = new Date(0)
-    let used = 0
-    let reserved = 0
-    let actions = 0
-    /** The day whose end of the budget has been told, by its start. */
-    let toldDay = Number.NaN
-
-    // Windows only move forward: a clock set back does not hand out a second budget.
-    const roll = (now: number): void => {
-      if (now >= day.end) {
-        day = windowOf(now, "day", zone)
-        dayEnds = new Date(day.end)
-        used = 0
-        reserved = 0
-      }
-      if (now >= hour.end) {
-        hour = windowOf(now, "hour", zone)
-        hourEnds = new Date(hour.end)
-        actions = 0
-      }
-    }
+    const audit = yield* AuditLog
+    const ledger = new Ledger(config, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
 
     const load = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      day = EMPTY
-      hour = EMPTY
-      roll(now)
-      reservations.clear()
-      const open = yield* store.find("runs", { where: { state: { in: ["pending", "running"] } } })
-      for (const run of open) reservations.set(run.id, { tokens: run.reserved_tokens, at: run.created_at })
-      let from = { at: Math.min(day.start, hour.start), seen: new Set<string>() }
-      while (true) {
-        // Pages overlap by one instant, since several runs may share it.
-        const rows = yield* store.find("runs", {
-          where: { created_at: { gte: from.at } },
-          orderBy: ["created_at", "asc"],
-          limit: PAGE + from.seen.size
-        })
-        const fresh = rows.filter((row) => !from.seen.has(row.id))
-        if (fresh.length === 0) return
-        for (const row of fresh) {
-          if (row.created_at >= hour.start) actions += 1
-          if (row.created_at < day.start) continue
-          if (reservations.has(row.id)) reserved += row.reserved_tokens
-          else used += row.input_tokens + row.output_tokens
-        }
-        const at = (rows.at(-1) ?? { created_at: from.at }).created_at
-        from = { at, seen: new Set(rows.filter((row) => row.created_at === at).map((row) => row.id)) }
+      const [newest] = yield* store.find("runs", { orderBy: ["created_at", "desc"], limit: 1 })
+      // A clock that was set back, and a restart, do not hand out a second budget either.
+      ledger.reset(Math.max(now, newest?.created_at ?? now))
+      for (const told of yield* store.find("budget_notices", {})) ledger.wasTold(told)
+      for (const run of yield* store.find("runs", { where: { state: { in: ["pending", "running"] } } })) {
+        ledger.hold(run.id, run.agent_id, { tokens: run.reserved_tokens, usd: run.reserved_usd }, run.created_at)
       }
+      for (const window of ledger.windows) {
+        const ended = { created_at: { gte: ledger.startOf(window) }, state: { in: ENDED } }
+        const used = yield* store.totals("runs", {
+          where: ended,
+          by: ["agent_id"],
+          sum: ["input_tokens", "output_tokens", "cost_usd"],
+          limit: Number.MAX_SAFE_INTEGER
+        })
+        for (const { key, sums } of used) {
+          const tokens = sums.input_tokens.total + sums.output_tokens.total
+          ledger.addUsed(window, key.agent_id, { tokens, usd: sums.cost_usd.total })
+        }
+        if (!ledger.hasMoney) continue
+        // As when they were settled: what a run cost is all that was held for it, where it is not known.
+        const unknown = yield* store.totals("runs", {
+          where: { ...ended, cost_usd: null },
+          by: ["agent_id"],
+          sum: ["reserved_usd"],
+          limit: Number.MAX_SAFE_INTEGER
+        })
+        for (const { key, sums } of unknown) {
+          ledger.addUsed(window, key.agent_id, { tokens: 0, usd: sums.reserved_usd.total })
+        }
+      }
+      const [actions] = yield* store.totals("runs", {
+        where: { created_at: { gte: ledger.startOf("hour") } },
+        by: [],
+        sum: [],
+        limit: 1
+      })
+      ledger.addActions(actions?.rows ?? 0)
     })
     yield* journal.register(load)
 
+    /** Kept, so that a restart does not tell it again. */
+    const tell = (tx: Tx, { budget, notice, since, stands }: DueNotice): void => {
+      tx.write({ op: "put", table: "budget_notices", row: { budget, notice, since } })
+      const { estimate, limit, reserved, scope, unit, used, window } = stands
+      const data = { scope, unit, window, limit, used, reserved, estimate, resetsAt: stands.resetsAt.toISOString() }
+      audit.append(tx, { kind: `budget.${notice}`, data })
+    }
+
     return BudgetLedger.of({
-      budget: (now, estimate = 0) => {
-        roll(now)
-        return {
-          limit: dailyTokenBudget === "unlimited" ? null : dailyTokenBudget,
-          used,
-          reserved,
-          estimate,
-          resetsAt: dayEnds
+      hasMoney: ledger.hasMoney,
+      budget: (now) => ledger.budget(now),
+      budgets: (now, agentId, estimate) => ledger.budgets(now, agentId, estimate),
+      rate: (now) => ledger.rate(now),
+      countsFrom: (now) => {
+        ledger.roll(now)
+        return Math.min(...ledger.windows.map((window) => ledger.startOf(window)))
+      },
+      reserve: (tx, runId, amount) => {
+        const at = ledger.reserve(runId, amount, tx.now)
+        for (const notice of ledger.takeWarnings(amount.agentId)) {
+          tell(tx, notice)
+          tx.publish({ _tag: "BudgetWarning", at: tx.now, budget: notice.stands })
         }
+        return at
       },
-      rate: (now) => {
-        roll(now)
-        return {
-          limit: maxActionsPerHour === "unlimited" ? null : maxActionsPerHour,
-          count: actions,
-          resetsAt: hourEnds
+      settle: (tx, runId, amount) => ledger.settle(runId, amount, tx.now),
+      tellExhausted: (tx, refused) => {
+        for (const notice of ledger.takeExhausted(refused)) {
+          tell(tx, notice)
+          const day = ledger.budget(tx.now)
+          const tokensUsed = day.used + day.reserved
+          tx.publish({ _tag: "BudgetExhausted", at: tx.now, budget: notice.stands, tokensUsed, dailyBudget: day.limit })
         }
-      },
-      reserve: (runId, tokens, now) => {
-        roll(now)
-        reservations.set(runId, { tokens, at: Math.max(now, day.start) })
-        reserved += tokens
-        actions += 1
-      },
-      settle: (runId, tokens, now) => {
-        roll(now)
-        const reservation = reservations.get(runId)
-        if (reservation === undefined) return
-        reservations.delete(runId)
-        if (reservation.at < day.start) return
-        reserved -= reservation.tokens
-        used += tokens
-      },
-      tellExhausted: (now) => {
-        roll(now)
-        const tell = toldDay !== day.start
-        toldDay = day.start
-        return tell
       }
     })
   })
 
-export const layer = (config: GatewayConfig): Layer.Layer<BudgetLedger, StoreError, Store | Journal> =>
+export const layer = (config: GatewayConfig): Layer.Layer<BudgetLedger, StoreError, Store | Journal | AuditLog> =>
   Layer.scoped(BudgetLedger, make(config))

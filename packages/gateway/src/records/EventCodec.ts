@@ -4,7 +4,7 @@ import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import type { RunRecord } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
-import type { ApprovalRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
+import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
 /** The event a row holds. */
 export const toEvent = (row: EventRow): GatewayEvent => ({
@@ -115,6 +115,23 @@ export const toEventRecord = (
   run: run === undefined ? undefined : toRun(run),
   delivery: delivery === undefined ? undefined : toDelivery(delivery)
 })
+
+/** The decision on an event that was decided finally when it came, as `decisions` would have it. */
+export const firstDecision = (row: EventRow): DecisionRow | undefined =>
+  row.action === null || row.policy === null || row.evidence === null
+    ? undefined
+    : {
+        seq: row.accepted_seq,
+        event_id: row.id,
+        at: row.received_at,
+        action: row.action,
+        policy: row.policy,
+        // Whatever it says of one that was let through, a person said later.
+        reason: row.action === "execute" || row.action === "merge" ? null : row.reason,
+        evidence: row.evidence,
+        due_at: null,
+        merge_key: row.merge_key
+      }
 
 /** What kind of event it is, as its adapter or its sender classified it. */
 export const typeOf = (event: { readonly metadata: Record<string, unknown> }): string | undefined =>

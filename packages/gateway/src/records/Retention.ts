@@ -2,16 +2,15 @@ import { Clock, Effect } from "effect"
 import type { RetentionConfig } from "../domain/Config.ts"
 import type { GatewayError } from "../domain/Errors.ts"
 import { AuditLog } from "./AuditLog.ts"
+import { BudgetLedger } from "./BudgetLedger.ts"
 import { Journal } from "./Journal.ts"
 import { Store, type StoreError } from "./Store.ts"
-import type { DeliveryRow, EventRow, RunRow } from "./Tables.ts"
+import type { DeliveryRow, EventRow, RunRow, SlotRow } from "./Tables.ts"
 
 const DAY = 86_400_000
 
 /** Days an event with an idempotency key stays, however many there are: senders try again for up to three. */
 export const DEDUPE_DAYS = 3
-/** Days a run stays, however many there are: longer than any calendar day its tokens may count in. */
-export const BUDGET_DAYS = 2
 /** Ticks of each agent's heartbeat that stay, however old: what its skips in a row are counted from. */
 export const KEPT_TICKS = 100
 /** Rows looked at, and removed, in one step. */
@@ -20,6 +19,7 @@ const PAGE = 100
 const OPEN: ReadonlySet<EventRow["state"]> = new Set(["accepted", "deferred", "merging", "awaiting-approval"])
 /** Nobody has to see to these any more. */
 const DELIVERED: ReadonlySet<DeliveryRow["state"]> = new Set(["sent", "dropped"])
+const CLOSED_SLOTS: ReadonlyArray<SlotRow["state"]> = ["ran", "caught-up", "skipped", "abandoned"]
 const UNDER_WAY: ReadonlySet<RunRow["state"]> = new Set(["pending", "running"])
 
 export interface Pruned {
@@ -32,7 +32,7 @@ export interface Pruned {
  * Removes what is older or more than `retention` says, a few rows a step, so that nothing else waits for it.
  *
  * Stays all the same: an event that is not decided, or waits; one that was merged into such a one; one whose run is under
- * way or counts in the current day's budget; one whose answer is still to be sent, or seen to; one with an idempotency key, for three days; the last hundred ticks of each
+ * way or counts in a budget's window that is; one whose answer is still to be sent, or seen to; one with an idempotency key, for three days; the last hundred ticks of each
  * agent and the last event it had besides; turns of a session that `isActive`.
  */
 export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) =>
@@ -40,6 +40,7 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
     const store = yield* Store
     const journal = yield* Journal
     const audit = yield* AuditLog
+    const ledger = yield* BudgetLedger
 
     /** Instants and counts from which on rows are kept. */
     const limitsOf = ({ maxAgeDays, maxCount }: RetentionConfig["events"], now: number) => ({
@@ -70,6 +71,8 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
     const events = (now: number) =>
       Effect.gen(function* () {
         const { before, maxCount } = limitsOf(retention.events, now)
+        // A day more: after a restart with another time zone, the window may have begun earlier.
+        const counted = ledger.countsFrom(now) - DAY
         const { ids, lastSeq } = yield* remembered
         let after = 0
         let removed = 0
@@ -98,13 +101,14 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
           const needed = new Set([
             ...deliveries.filter(({ state }) => !DELIVERED.has(state)).map(({ event_id }) => event_id),
             ...runs
-              .filter(({ created_at, state }) => UNDER_WAY.has(state) || created_at >= now - BUDGET_DAYS * DAY)
+              .filter(({ created_at, state }) => UNDER_WAY.has(state) || created_at >= counted)
               .map(({ event_id }) => event_id),
             ...leaders.filter(({ state }) => OPEN.has(state)).map(({ id }) => id)
           ])
           const gone = closed.filter(({ id, merged_into }) => !needed.has(id) && !needed.has(merged_into ?? ""))
           const goneIds = new Set(gone.map(({ id }) => id))
           const approvals = yield* store.find("approvals", { where: { event_id: { in: [...goneIds] } } })
+          const slots = yield* store.find("slots", { where: { event_id: { in: [...goneIds] } } })
           if (gone.length > 0) {
             yield* journal.step((tx) => {
               for (const { event_id, id } of runs) {
@@ -113,6 +117,15 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
               tx.write({ op: "delete", table: "deliveries", where: { event_id: { in: [...goneIds] } } })
               tx.write({ op: "delete", table: "votes", where: { approval_id: { in: approvals.map(({ id }) => id) } } })
               tx.write({ op: "delete", table: "approvals", where: { event_id: { in: [...goneIds] } } })
+              tx.write({ op: "delete", table: "decisions", where: { event_id: { in: [...goneIds] } } })
+              // With a job's event goes all that its history has from before.
+              for (const { at, job_id } of slots) {
+                tx.write({
+                  op: "delete",
+                  table: "slots",
+                  where: { job_id, at: { lte: at }, state: { in: CLOSED_SLOTS } }
+                })
+              }
               tx.write({ op: "delete", table: "events", where: { id: { in: [...goneIds] } } })
             })
           }

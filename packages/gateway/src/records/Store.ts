@@ -29,6 +29,21 @@ export interface Query<T extends Table> {
   readonly limit?: number
 }
 
+/** Rows that are alike in the columns `by`, counted, and their columns `sum` added up. */
+export interface TotalsQuery<T extends Table, By extends keyof Row<T>, Sum extends keyof Row<T>> {
+  readonly where: Where<T>
+  readonly by: ReadonlyArray<By>
+  readonly sum: ReadonlyArray<Sum>
+  /** Groups that are returned: those of most rows. */
+  readonly limit: number
+}
+export interface Totals<T extends Table, By extends keyof Row<T>, Sum extends keyof Row<T>> {
+  readonly key: Pick<Row<T>, By>
+  readonly rows: number
+  /** What the rows add up to that have a value, and how many those are. */
+  readonly sums: { readonly [C in Sum]: { readonly total: number; readonly of: number } }
+}
+
 /** The database could not do what was asked of it. */
 export class StoreError extends Data.TaggedError("StoreError")<{
   readonly message: string
@@ -39,6 +54,11 @@ export interface StoreShape {
   /** Applies all writes, in order but for inserts, which come first, or none. */
   readonly commit: (writes: ReadonlyArray<Write>) => Effect.Effect<void, StoreError>
   readonly find: <T extends Table>(table: T, query: Query<T>) => Effect.Effect<ReadonlyArray<Row<T>>, StoreError>
+  /** Groups of most rows first. None for no rows. */
+  readonly totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
+    table: T,
+    query: TotalsQuery<T, By, Sum>
+  ) => Effect.Effect<ReadonlyArray<Totals<T, By, Sum>>, StoreError>
 }
 
 /**

@@ -1,5 +1,15 @@
 import { Effect, Layer } from "effect"
-import { type Condition, isScalar, type Query, Store, StoreError, type StoreShape, type Write } from "./Store.ts"
+import {
+  type Condition,
+  isScalar,
+  type Query,
+  Store,
+  StoreError,
+  type StoreShape,
+  type Totals,
+  type TotalsQuery,
+  type Write
+} from "./Store.ts"
 import { primaryKey, type Row, type Table, uniqueColumns } from "./Tables.ts"
 
 type AnyRow = Record<string, string | number | null>
@@ -152,6 +162,32 @@ export const make = (): StoreShape => {
         }
         const rows = query.limit === undefined ? found : found.slice(0, query.limit)
         return rows.map((row) => ({ ...row })) as ReadonlyArray<unknown> as ReadonlyArray<Row<T>>
+      }),
+    totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
+      name: T,
+      { by, limit, sum, where }: TotalsQuery<T, By, Sum>
+    ) =>
+      Effect.sync(() => {
+        const groups = new Map<string, Array<AnyRow>>()
+        for (const row of tableOf(name).candidates(where as AnyRow)) {
+          if (!matches(row, where as AnyRow)) continue
+          const key = JSON.stringify(by.map((column) => row[column]))
+          const group = groups.get(key)
+          if (group === undefined) groups.set(key, [row])
+          else group.push(row)
+        }
+        const sumOf = (group: ReadonlyArray<AnyRow>, column: string) => {
+          const values = group.map((row) => row[column]).filter((value) => value != null)
+          return { total: values.reduce<number>((total, value) => total + Number(value), 0), of: values.length }
+        }
+        return [...groups.values()]
+          .sort((a, b) => b.length - a.length)
+          .slice(0, limit)
+          .map((group) => ({
+            key: Object.fromEntries(by.map((column) => [column, group[0]?.[column]])),
+            rows: group.length,
+            sums: Object.fromEntries(sum.map((column) => [column, sumOf(group, column)]))
+          })) as ReadonlyArray<unknown> as ReadonlyArray<Totals<T, By, Sum>>
       })
   }
 }

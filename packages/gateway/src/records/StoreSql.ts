@@ -1,7 +1,16 @@
 import { type SqlConnection as Connection, Migrator, SqlClient, type Statement } from "@effect/sql"
 import { Effect, Layer } from "effect"
 import initial from "./migrations/0001_initial.ts"
-import { type Condition, isScalar, type Query, Store, StoreError, type Write } from "./Store.ts"
+import {
+  type Condition,
+  isScalar,
+  type Query,
+  Store,
+  StoreError,
+  type StoreShape,
+  type Totals,
+  type Write
+} from "./Store.ts"
 import { primaryKey, type Row, type Rows, type Table } from "./Tables.ts"
 
 /** Every migration, by file name; ids only ever grow. */
@@ -174,7 +183,37 @@ const make = Effect.gen(function* () {
       Effect.mapError(storeError(`reading ${table} failed`))
     )
   }
-  return Store.of({ commit, find })
+  const totals: StoreShape["totals"] = (table, { by, limit, sum, where }) => {
+    const columns = [
+      ...by.map((column) => sql`${sql(column)}`),
+      sql`COUNT(*) AS counted`,
+      ...sum.flatMap((column, i) => [
+        sql`SUM(${sql(column)}) AS ${sql(`total_${i}`)}`,
+        sql`COUNT(${sql(column)}) AS ${sql(`of_${i}`)}`
+      ])
+    ]
+    const groups = by.length === 0 ? sql`` : sql`GROUP BY ${sql.csv(by.map((column) => sql`${sql(column)}`))}`
+    return sql<Record<string, string | number | null>>`SELECT ${sql.csv(columns)} FROM ${sql(table)}
+      WHERE ${conditions(where)} ${groups} ORDER BY counted DESC LIMIT ${limit}`.pipe(
+      Effect.map((rows) =>
+        rows
+          // Without groups there is one row, also of no rows.
+          .filter(({ counted }) => Number(counted) > 0)
+          .map((row) => ({
+            key: Object.fromEntries(by.map((column) => [column, row[column]])) as Pick<
+              Row<typeof table>,
+              (typeof by)[number]
+            >,
+            rows: Number(row.counted),
+            sums: Object.fromEntries(
+              sum.map((column, i) => [column, { total: Number(row[`total_${i}`] ?? 0), of: Number(row[`of_${i}`]) }])
+            ) as Totals<typeof table, never, (typeof sum)[number]>["sums"]
+          }))
+      ),
+      Effect.mapError(storeError(`adding up ${table} failed`))
+    )
+  }
+  return Store.of({ commit, find, totals })
 })
 
 /**

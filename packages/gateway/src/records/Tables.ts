@@ -5,6 +5,7 @@
 import type { DeliveryOutcome, DeliveryState } from "../domain/Delivery.ts"
 import type { EventState } from "../domain/EventRecord.ts"
 import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
+import type { SlotState } from "../domain/Job.ts"
 import type { Action } from "../domain/PolicyDecision.ts"
 import type { RunState } from "../domain/Run.ts"
 import type { Role } from "../domain/Session.ts"
@@ -13,6 +14,8 @@ import type { SwitchMode } from "../domain/Switch.ts"
 export interface EventRow {
   readonly seq: number
   readonly id: string
+  /** `seq` of the audit record that was written with it: its place in the order of all that happened. */
+  readonly accepted_seq: number
   readonly source: EventSource
   readonly agent_id: string
   readonly priority: EventPriority
@@ -30,12 +33,14 @@ export interface EventRow {
   readonly action: Action | null
   readonly policy: string | null
   readonly reason: string | null
-  /** The policies that passed and the state they saw; see `Evidence`. */
+  /** Who was asked, and the state they saw; see `Evidence`. */
   readonly evidence: string | null
   readonly due_at: number | null
   readonly merge_key: string | null
   readonly merged_into: string | null
   readonly decided_at: number | null
+  /** 1: its decisions are all in `decisions`, since not the first one was the last, or none was made at once. */
+  readonly held: 0 | 1
   /** The run that handles it; the last one, when a person let it be tried again. */
   readonly run_id: string | null
   /** The run that caused it. */
@@ -45,6 +50,22 @@ export interface EventRow {
   readonly chain_depth: number
   /** Events of the chain in the minute until it, itself included. */
   readonly chain_count: number
+}
+
+/** A decision on an event that was held, or judged again; of others, the event's row says all. */
+export interface DecisionRow {
+  /** `seq` of its audit record: its place in the order of all that happened. */
+  readonly seq: number
+  readonly event_id: string
+  readonly at: number
+  readonly action: Action
+  readonly policy: string
+  readonly reason: string | null
+  /** Who was asked, and the state they saw; see `Evidence`. */
+  readonly evidence: string
+  /** Until when it is queued, or when its merge window closes. */
+  readonly due_at: number | null
+  readonly merge_key: string | null
 }
 
 export interface RunRow {
@@ -59,8 +80,11 @@ export interface RunRow {
   readonly lease_until: number | null
   readonly task: string
   readonly reserved_tokens: number
+  /** US dollars; none when its cost was not known, or money was not counted. */
+  readonly reserved_usd: number | null
   readonly input_tokens: number
   readonly output_tokens: number
+  /** US dollars, once it has ended; none when it is not known. */
   readonly cost_usd: number | null
   readonly model: string | null
   readonly text: string | null
@@ -144,12 +168,37 @@ export interface JobRow {
   readonly metadata: string
   readonly enabled: number
   readonly delete_after_run: number
-  readonly catch_up: "once" | "skip"
+  /** JSON: what becomes of its instants when not all goes as planned. */
+  readonly rules: string
   readonly created_at: number
   readonly last_at: number | null
+  /** The first instant that is not accounted for. */
   readonly next_at: number | null
+  /** The last instant that has a slot. */
+  readonly accounted_at: number | null
+  /** Runs that have failed since the last one that did not. */
+  readonly failures: number
+  /** The event after whose failure it was disabled, until it is enabled. */
+  readonly disabled_for: string | null
   /** JSON: the route of the answers. */
   readonly deliver_to: string | null
+}
+
+/** What became of an instant at which a job was due. */
+export interface SlotRow {
+  readonly job_id: string
+  readonly at: number
+  /** The last of several instants on end that were skipped for the same reason. */
+  readonly until: number
+  /** How many instants; null where they were not counted. */
+  readonly count: number | null
+  readonly state: SlotState
+  /** Whether its event was made late. */
+  readonly late: number
+  readonly reason: string | null
+  readonly event_id: string | null
+  readonly started_at: number | null
+  readonly ended_at: number | null
 }
 
 export interface DeliveryRow {
@@ -179,6 +228,23 @@ export interface SwitchRow {
   readonly changed_by: string
 }
 
+/** An agent whose last runs failed. */
+export interface FailureRow {
+  readonly agent_id: string
+  /** How many in a row. */
+  readonly count: number
+  /** When the last one failed, or another was let through. */
+  readonly at: number
+}
+
+/** What was told of a budget, in the window that began at `since`. */
+export interface BudgetNoticeRow {
+  /** Its unit, window and scope: `tokens:day:*`. */
+  readonly budget: string
+  readonly notice: "warning" | "exhausted"
+  readonly since: number
+}
+
 /** A start of the gateway that has not ended in order, so far. */
 export interface StartRow {
   readonly id: string
@@ -187,6 +253,7 @@ export interface StartRow {
 
 export interface Rows {
   readonly events: EventRow
+  readonly decisions: DecisionRow
   readonly runs: RunRow
   readonly approvals: ApprovalRow
   readonly votes: VoteRow
@@ -194,9 +261,12 @@ export interface Rows {
   readonly sessions: SessionRow
   readonly turns: TurnRow
   readonly jobs: JobRow
+  readonly slots: SlotRow
   readonly switches: SwitchRow
   readonly deliveries: DeliveryRow
   readonly starts: StartRow
+  readonly failures: FailureRow
+  readonly budget_notices: BudgetNoticeRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -204,6 +274,7 @@ export type Row<T extends Table> = Rows[T]
 /** The columns that identify a row. */
 export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & string> } = {
   events: ["id"],
+  decisions: ["seq"],
   runs: ["id"],
   approvals: ["id"],
   votes: ["approval_id", "voter"],
@@ -211,9 +282,12 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   sessions: ["key"],
   turns: ["seq"],
   jobs: ["id"],
+  slots: ["job_id", "at"],
   switches: ["scope"],
   deliveries: ["id"],
-  starts: ["id"]
+  starts: ["id"],
+  failures: ["agent_id"],
+  budget_notices: ["budget", "notice"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

@@ -10,6 +10,11 @@ export interface AgentRunnerShape {
    * `historyCharacters` stands for a history that is not loaded yet.
    */
   readonly estimate: (task: Omit<RunTask, "history">, historyCharacters: number) => number
+  /**
+   * The model the agent is run with, as the price table is to know it: budgets in dollars reserve by it. Pure and quick. Without
+   * it, what a run may cost is not known.
+   */
+  readonly model?: (agentId: string) => string
 }
 
 /** The port to whatever does the thinking. `@postilion/agents` gives one on `@effect/ai`. */
@@ -32,5 +37,6 @@ export const estimateTask: AgentRunnerShape["estimate"] = (
 /** A runner that answers with what `respond` returns: for tests, and for agents that need no model. */
 export const layerScripted = (
   respond: (task: RunTask) => Effect.Effect<RunResult, AgentRunError>,
-  estimate: AgentRunnerShape["estimate"] = estimateTask
-): Layer.Layer<AgentRunner> => Layer.succeed(AgentRunner, { run: respond, estimate })
+  estimate: AgentRunnerShape["estimate"] = estimateTask,
+  model = "scripted"
+): Layer.Layer<AgentRunner> => Layer.succeed(AgentRunner, { run: respond, estimate, model: () => model })

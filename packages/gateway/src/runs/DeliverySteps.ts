@@ -64,7 +64,7 @@ export const make = Effect.gen(function* () {
     row: DeliveryRow,
     kind: "prepared" | "started" | "ended" | "replayed" | "dropped",
     data: Record<string, unknown>
-  ): void =>
+  ) =>
     audit.append(tx, {
       kind: `delivery.${kind}`,
       eventId: row.event_id,

@@ -1,7 +1,9 @@
 import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import { makeIds } from "../domain/Ids.ts"
+import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import type { Tx } from "../records/Journal.ts"
@@ -32,8 +34,8 @@ export interface DispatcherShape {
    * refused is recorded in it.
    */
   readonly refuses: (tx: Tx, sessionKey: string, agentId: string) => boolean
-  /** The most tokens a run for this could use. */
-  readonly estimate: (dispatch: Dispatch) => number
+  /** The most a run for this could use, at the prices of `now`. */
+  readonly estimate: (dispatch: Dispatch, now: number) => Estimate
   /** What a run for this would be, as a person is asked to approve it. */
   readonly propose: (dispatch: Dispatch) => Proposal
   /** Runs the agents have now. */
@@ -113,21 +115,28 @@ export const make = (config: GatewayConfig) =>
         Effect.catchAll(() => Effect.interrupt)
       )
 
-    const laneOf = ({ event }: Dispatch): string => event.sessionKey ?? event.id
+    /** Events of a session have one lane, as have those of a job, unless it lets them overlap. */
+    const laneOf = ({ event }: Dispatch): string => {
+      if (event.sessionKey !== undefined) return event.sessionKey
+      const job = jobOf(event)
+      return job === undefined || job.overlap === "allow" ? event.id : `job:${job.jobId}`
+    }
     const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
     /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
-    const watchOf = ({ startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
+    const watchOf = ({ event }: RunItem, { startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
       Effect.gen(function* () {
+        const timeoutMs = timeoutOf(event, runTimeoutMs)
         while (true) {
           const now = yield* Clock.currentTimeMillis
           const { at } = progress
-          if (now >= startedAt + runTimeoutMs) {
-            return cutShort(`the run took longer than ${runTimeoutMs} ms and was interrupted (limits.runTimeoutMs)`)
+          if (now >= startedAt + timeoutMs) {
+            const which = timeoutMs < runTimeoutMs ? "its job's timeoutMs" : "limits.runTimeoutMs"
+            return cutShort(`the run took longer than ${timeoutMs} ms and was interrupted (${which})`)
           }
           if (at !== undefined && now >= at + runStallMs) {
             return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
           }
-          const deadline = Math.min(startedAt + runTimeoutMs, (at ?? now) + runStallMs)
+          const deadline = Math.min(startedAt + timeoutMs, (at ?? now) + runStallMs)
           yield* Effect.sleep(deadline - now)
         }
       })
@@ -161,7 +170,8 @@ export const make = (config: GatewayConfig) =>
           output_tokens: item.spent.outputTokens
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
-        yield* untilWritten(abandon(row, error, tasks.estimate(item), (tx) => tellAbandoned(tx, { ...item, reason })))
+        const { tokens } = tasks.estimate(item, attempt.startedAt)
+        yield* untilWritten(abandon(row, error, tokens, (tx) => tellAbandoned(tx, { ...item, reason })))
         yield* late.pipe(
           Effect.flatMap((exit) => fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -198,7 +208,7 @@ export const make = (config: GatewayConfig) =>
             const progress: Progress = { at: undefined }
             const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
               restore,
-              watch: watchOf(attempt, progress),
+              watch: watchOf(item, attempt, progress),
               beside: keepLease(item, attempt),
               graceMs: interruptGraceMs
             })
@@ -249,6 +259,7 @@ export const make = (config: GatewayConfig) =>
       attempt,
       spent,
       lane: laneOf(dispatch),
+      priority: dispatch.event.priority,
       gone: false,
       stopped: undefined
     })
@@ -336,7 +347,7 @@ export const make = (config: GatewayConfig) =>
     return Dispatcher.of({
       dispatch: (tx, dispatch) => {
         const runId = nextId("run", tx.now)
-        record(tx, runId, dispatch, tasks.estimate(dispatch))
+        record(tx, runId, dispatch, tasks.estimate(dispatch, tx.now))
         dispatched?.add(runId)
         const item = itemOf(dispatch, runId)
         limit.admit(tx, item, (tx, oldest, error) => {

@@ -1,13 +1,18 @@
-import { Cause, Effect, Exit, Option } from "effect"
+import { Cause, DateTime, Effect, Exit, Option } from "effect"
+import type { Amount } from "../domain/Budget.ts"
+import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import { make as makePrices } from "../domain/Prices.ts"
 import type { RunResult, Usage } from "../domain/Run.ts"
+import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { type NewTurn, SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import { AgentRunner } from "./AgentRunner.ts"
 import type { RunExit } from "./Attempt.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import type { Waiting } from "./Lanes.ts"
@@ -108,17 +113,12 @@ export const make = (config: GatewayConfig) =>
     const journal = yield* Journal
     const audit = yield* AuditLog
     const ledger = yield* BudgetLedger
+    const health = yield* AgentHealth
     const sessions = yield* SessionStore
     const outbox = yield* Outbox
     const killSwitch = yield* KillSwitch
-    const prices = Object.entries(config.prices).sort(([a], [b]) => b.length - a.length)
-    /** Providers answer with dated names (`model-20250929`) where they were asked for `model`: the longest prefix counts. */
-    const priceOf = (model: string) => prices.find(([name]) => model === name || model.startsWith(`${name}-`))?.[1]
-    const costOf = (model: string, { inputTokens, outputTokens }: Usage): number | null => {
-      const price = priceOf(model)
-      if (price === undefined) return null
-      return (inputTokens * price.inputPerMillion + outputTokens * price.outputPerMillion) / 1_000_000
-    }
+    const runner = yield* AgentRunner
+    const costOf = makePrices(config.prices, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
 
     /**
      * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
@@ -221,8 +221,9 @@ export const make = (config: GatewayConfig) =>
         const error = superseded ? SUPERSEDED : Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const usage = plus(item.spent, usageOf(exit))
         const { inputTokens, outputTokens } = usage
-        const costUsd = result === undefined ? null : costOf(result.model, usage)
-        const model = result?.model ?? null
+        const tokens = tokensOf(usage)
+        const model = result?.model ?? (tokens === 0 ? null : (runner.model?.(agentId) ?? null))
+        const costUsd = tokens === 0 ? 0 : model === null ? null : costOf(model, usage, tx.now)
         tx.write({
           op: "update",
           table: "runs",
@@ -239,7 +240,8 @@ export const make = (config: GatewayConfig) =>
             ended_at: tx.now
           }
         })
-        ledger.settle(runId, inputTokens + outputTokens, tx.now)
+        const overshoot = ledger.settle(tx, runId, { tokens, usd: costUsd })
+        health.ended(tx, agentId, state)
         const session = sessionOf(config, item)
         if (session !== undefined && result !== undefined) {
           sessions.append(tx, session, agentId, [
@@ -250,7 +252,7 @@ export const make = (config: GatewayConfig) =>
         audit.append(tx, {
           kind: "run.ended",
           eventId: event.id,
-          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error }
+          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error, overshoot }
         })
         if (state !== "cancelled") reply(tx, event, agentId, runId, result?.text)
         tx.publish({
@@ -269,9 +271,10 @@ export const make = (config: GatewayConfig) =>
         })
       })
 
-    /** A run is decided: its tokens are reserved. */
-    const record = (tx: Tx, runId: string, dispatch: Dispatch, reserved: number): void => {
+    /** A run is decided: what it may use is reserved. */
+    const record = (tx: Tx, runId: string, dispatch: Dispatch, { tokens, usd }: Amount): void => {
       const { agentId, event, taskDescription } = dispatch
+      const countsAt = ledger.reserve(tx, runId, { agentId, tokens, usd })
       tx.write({
         op: "insert",
         table: "runs",
@@ -284,19 +287,20 @@ export const make = (config: GatewayConfig) =>
           attempt: 0,
           lease_until: null,
           task: taskDescription,
-          reserved_tokens: reserved,
+          reserved_tokens: tokens,
+          reserved_usd: usd,
           input_tokens: 0,
           output_tokens: 0,
           cost_usd: null,
           model: null,
           text: null,
           error: null,
-          created_at: tx.now,
+          created_at: countsAt,
           started_at: null,
           ended_at: null
         }
       })
-      ledger.reserve(runId, reserved, tx.now)
+      health.began(tx, agentId)
     }
 
     /** The run is given up. `charged`: what its last attempt may still use. `also` runs in the same step. */
@@ -304,14 +308,24 @@ export const make = (config: GatewayConfig) =>
       journal.step((tx) => {
         const inputTokens = run.input_tokens + charged
         const outputTokens = run.output_tokens
+        const tokensUsed = inputTokens + outputTokens
+        // Nobody knows what it came to cost, unless it cannot have begun.
+        const costUsd = tokensUsed === 0 ? 0 : null
         tx.write({
           op: "update",
           table: "runs",
           key: { id: run.id, attempt: run.attempt },
-          set: { state: "abandoned", lease_until: null, input_tokens: inputTokens, error, ended_at: tx.now }
+          set: {
+            state: "abandoned",
+            lease_until: null,
+            input_tokens: inputTokens,
+            cost_usd: costUsd,
+            error,
+            ended_at: tx.now
+          }
         })
-        const tokensUsed = inputTokens + outputTokens
-        ledger.settle(run.id, tokensUsed, tx.now)
+        ledger.settle(tx, run.id, { tokens: tokensUsed, usd: costUsd })
+        health.ended(tx, run.agent_id, "abandoned")
         const data = { runId: run.id, attempt: run.attempt, state: "abandoned", inputTokens, outputTokens, error }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({

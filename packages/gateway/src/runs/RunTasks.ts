@@ -1,8 +1,13 @@
-import { Clock, Effect } from "effect"
+import { Clock, DateTime, Effect } from "effect"
+import type { Estimate } from "../domain/Budget.ts"
+import { parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError } from "../domain/Errors.ts"
+import { timeoutOf } from "../domain/Job.ts"
+import { make as makePrices } from "../domain/Prices.ts"
 import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
 import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
+import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
 import { type Dispatch, isResult, type RunItem, sessionOf } from "./RunSteps.ts"
@@ -12,11 +17,16 @@ export interface Progress {
   at: number | undefined
 }
 
+/** The model of a runner that does not name it. */
+const UNNAMED = "unknown"
+
 /** What an agent is given for a run, and what it answers. */
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
+    const { hasMoney } = yield* BudgetLedger
+    const costOf = makePrices(config.prices, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
     const { historyCharacters, historyTurns, maxAttempts, payloadCharacters, runTimeoutMs } = config.limits
     const agents = new Map<string, Agent>(
       Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
@@ -36,12 +46,21 @@ export const make = (config: GatewayConfig) =>
           ? `${item.payloadText.slice(0, payloadCharacters)}… (${item.payloadText.length - payloadCharacters} more characters)`
           : item.payloadText
     })
-    const estimate = (dispatch: Dispatch): number =>
-      runner.estimate(taskOf(dispatch, "", 1), sessionOf(config, dispatch) === undefined ? 0 : historyCharacters)
+    const tokensOf = (task: Omit<RunTask, "history">, dispatch: Dispatch): number =>
+      runner.estimate(task, sessionOf(config, dispatch) === undefined ? 0 : historyCharacters)
+    /** The most a run for this could use, at the prices of `now`. Money only where it is counted. */
+    const estimate = (dispatch: Dispatch, now: number): Estimate => {
+      const task = taskOf(dispatch, "", 1)
+      const tokens = tokensOf(task, dispatch)
+      const model = runner.model?.(dispatch.agentId) ?? UNNAMED
+      if (!hasMoney) return { tokens, usd: null, model }
+      const outputTokens = Math.min(task.agent.maxOutputTokens, tokens)
+      return { tokens, model, usd: costOf(model, { inputTokens: tokens - outputTokens, outputTokens }, now) }
+    }
     const propose = (dispatch: Dispatch): Proposal => {
       const shown = sessionOf(config, dispatch) === undefined ? 0 : 1
       return proposalOf(taskOf(dispatch, "", 1), {
-        runTimeoutMs,
+        runTimeoutMs: timeoutOf(dispatch.event, runTimeoutMs),
         maxAttempts,
         historyTurns: shown * historyTurns,
         historyCharacters: shown * historyCharacters
@@ -86,7 +105,7 @@ export const make = (config: GatewayConfig) =>
               message:
                 "the runner returned no text, model and usage that can be recorded; what was reserved is charged",
               retryable: false,
-              usage: { inputTokens: estimate(item), outputTokens: 0 }
+              usage: { inputTokens: tokensOf(taskOf(item, "", 1), item), outputTokens: 0 }
             })
         )
       )

@@ -1,10 +1,18 @@
 import { Effect } from "effect"
+import type { Amount } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
+import type { Usage } from "../domain/Run.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { type RunItem, SUPERSEDED, sessionOf, tokensOf, userTurn } from "./RunSteps.ts"
+
+/** What it is charged: what failed attempts used, whose cost nobody knows. Most of those that wait have had none. */
+const chargeOf = (spent: Usage): Amount => {
+  const tokens = tokensOf(spent)
+  return { tokens, usd: tokens === 0 ? 0 : null }
+}
 
 /** What is recorded of runs that never have their turn, since others of their session come first, or take them over. */
 export const make = (config: GatewayConfig) =>
@@ -16,13 +24,14 @@ export const make = (config: GatewayConfig) =>
 
     /** A run that waits is cancelled, within the step that has a reason to. */
     const drop = (tx: Tx, { agentId, attempt, event, runId, spent }: RunItem, error: string): void => {
+      const charge = chargeOf(spent)
       tx.write({
         op: "update",
         table: "runs",
         key: { id: runId, attempt },
-        set: { state: "cancelled", error, ended_at: tx.now }
+        set: { state: "cancelled", cost_usd: charge.usd, error, ended_at: tx.now }
       })
-      ledger.settle(runId, tokensOf(spent), tx.now)
+      ledger.settle(tx, runId, charge)
       audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
       tx.publish({
         _tag: "ProactiveActionCompleted",
@@ -32,7 +41,7 @@ export const make = (config: GatewayConfig) =>
         agentId,
         runId,
         success: false,
-        tokensUsed: tokensOf(spent),
+        tokensUsed: charge.tokens,
         costUsd: undefined,
         durationMs: 0,
         text: undefined,
@@ -52,14 +61,20 @@ export const make = (config: GatewayConfig) =>
       const { agentId, event, runId } = item
       tx.write({ op: "update", table: "runs", key: { id: runId }, set: { task } })
       for (const { event: other, runId: otherId, spent } of others) {
-        tx.write({ op: "update", table: "runs", key: { id: otherId }, set: { state: "merged", ended_at: tx.now } })
+        const charge = chargeOf(spent)
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: otherId },
+          set: { state: "merged", cost_usd: charge.usd, ended_at: tx.now }
+        })
         tx.write({
           op: "update",
           table: "events",
           key: { id: other.id },
           set: { state: "merged", merged_into: event.id }
         })
-        ledger.settle(otherId, tokensOf(spent), tx.now)
+        ledger.settle(tx, otherId, charge)
         audit.append(tx, { kind: "run.merged", eventId: other.id, data: { runId: otherId, into: runId } })
       }
       tx.onCommit(() => {

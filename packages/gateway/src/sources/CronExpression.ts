@@ -1,6 +1,7 @@
-import { CronExpressionParser, type CronExpression as WallCalendar } from "cron-parser"
+import { CronExpressionParser } from "cron-parser"
 import { DateTime, Either } from "effect"
 import { parseZone } from "../domain/Calendar.ts"
+import { fromFields, nextWall, type WallCalendar } from "./WallCalendar.ts"
 
 /** Five cron fields in an IANA zone, checked and ready to be asked for instants. Made by {@link parse}. */
 export interface CronExpression {
@@ -27,8 +28,8 @@ const ITEM = /^(?:\*|(?:\d+|[a-z]{3})(?:-(?:\d+|[a-z]{3}))?)(?:\/(\d+))?$/i
 
 const readCalendar = (fields: ReadonlyArray<string>): Either.Either<WallCalendar, string> =>
   Either.try({
-    // In UTC, because the library's answers around clock changes depend on which instant it was asked from.
-    try: () => CronExpressionParser.parse(fields.join(" "), { tz: "UTC", currentDate: 0 }),
+    // Read by the library, asked here: its answers around clock changes depend on the instant it is asked from, and take long.
+    try: () => fromFields(CronExpressionParser.parse(fields.join(" "), { tz: "UTC", currentDate: 0 })),
     catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
   })
 
@@ -89,7 +90,7 @@ export const parse = (expression: string, timezone: string): Either.Either<CronE
   if (malformed !== undefined) return malformed
   const calendar = readCalendar(texts)
   if (Either.isLeft(calendar)) return failAt((text, _, index) => valueProblem(text, index)) ?? never()
-  const everyHour = calendar.right.fields.hour.values.length === 24
+  const everyHour = calendar.right.hours.length === 24
   const cron: CronExpression = { expression, timezone, calendar: calendar.right, zone, everyHour }
   // Only a day of the month can miss every month, and only when no weekday stands in for it.
   const mayMiss = texts[2] !== "*" && texts[4] === "*"
@@ -167,15 +168,6 @@ const wallBefore = ({ before, after: behind, change }: Offsets, after: number): 
 const laterWallsFrom = (wall: number, { before, after: behind, change }: Offsets): number =>
   Math.min(wall - before, Math.max(wall - behind, change))
 
-const nextWall = (calendar: WallCalendar): number | undefined => {
-  try {
-    return calendar.next().getTime()
-  } catch {
-    // How the library says that it found nothing in 10,000 steps, or reached the end of time.
-    return undefined
-  }
-}
-
 /**
  * The first instant strictly after `after`, both Unix milliseconds; `undefined` when there is none, or when `after` is
  * not an instant a `Date` can hold.
@@ -189,10 +181,10 @@ const nextWall = (calendar: WallCalendar): number | undefined => {
 export const next = (cron: CronExpression, after: number): number | undefined => {
   if (!(Math.abs(after) < LAST_INSTANT)) return undefined
   // Around a change, walls do not come due in their own order: start low enough, and stop when none can be earlier.
-  cron.calendar.reset(new Date(wallBefore(offsetsAround(cron, after), Math.floor(after))))
+  let wall: number | undefined = wallBefore(offsetsAround(cron, after), Math.floor(after))
   let best: number | undefined
   for (;;) {
-    const wall = nextWall(cron.calendar)
+    wall = nextWall(cron.calendar, wall)
     if (wall === undefined || wall > LAST_INSTANT) return best
     const offsets = offsetsAround(cron, wall)
     const due = dueAfter(wall, offsets, cron.everyHour, after)

@@ -6,7 +6,7 @@ import * as CronExpression from "./CronExpression.ts"
 export type CompiledSchedule =
   | { readonly kind: "at"; readonly at: number }
   | { readonly kind: "every"; readonly everyMs: number; readonly anchor: number }
-  | { readonly kind: "cron"; readonly cron: CronExpression.CronExpression }
+  | { readonly kind: "cron"; readonly lines: ReadonlyArray<CronExpression.CronExpression> }
 
 const validate = Schema.validateEither(Schedule)
 
@@ -27,11 +27,12 @@ export const compile = (schedule: Schedule): Either.Either<CompiledSchedule, str
       return Either.right({ kind: "at", at: schedule.at.getTime() })
     case "every":
       return Either.right({ kind: "every", everyMs: schedule.everyMs, anchor: schedule.anchor ?? 0 })
-    case "cron":
-      return Either.map(CronExpression.parse(schedule.expression, schedule.timezone), (cron) => ({
-        kind: "cron",
-        cron
-      }))
+    case "cron": {
+      const { expression, timezone } = schedule
+      const lines = typeof expression === "string" ? [expression] : expression
+      const parsed = Either.all(lines.map((line) => CronExpression.parse(line, timezone)))
+      return Either.map(parsed, (lines) => ({ kind: "cron", lines }))
+    }
   }
 }
 
@@ -53,7 +54,56 @@ export const nextAfter = (compiled: CompiledSchedule, after: number): number | u
       const tick = nextTick(compiled.everyMs, compiled.anchor, after)
       return tick > after && tick <= LAST_INSTANT ? tick : undefined
     }
-    case "cron":
-      return CronExpression.next(compiled.cron, after)
+    case "cron": {
+      let first: number | undefined
+      for (const line of compiled.lines) {
+        const next = CronExpression.next(line, after)
+        if (next !== undefined && (first === undefined || next < first)) first = next
+      }
+      return first
+    }
   }
+}
+
+/** The next `count` instants strictly after `after`; fewer where there are no more. */
+export const upcoming = (compiled: CompiledSchedule, after: number, count: number): ReadonlyArray<number> => {
+  const instants: Array<number> = []
+  for (let next = nextAfter(compiled, after); next !== undefined && instants.length < count; ) {
+    instants.push(next)
+    next = nextAfter(compiled, next)
+  }
+  return instants
+}
+
+/** Instants are whole seconds at least. */
+const CLOSEST = 1_000
+
+/**
+ * The last instant after `after` and not after `until`, found in as many steps as the distance has bits: `undefined` when
+ * there is none.
+ */
+export const lastWithin = (compiled: CompiledSchedule, after: number, until: number): number | undefined => {
+  if (compiled.kind === "at") return compiled.at > after && compiled.at <= until ? compiled.at : undefined
+  if (compiled.kind === "every") {
+    const { anchor, everyMs } = compiled
+    const last = until < anchor ? undefined : anchor + Math.floor((until - anchor) / everyMs) * everyMs
+    return last !== undefined && last > after ? last : undefined
+  }
+  // Windows that end at `until`, each twice as long, until one has an instant; then halves of what it has over the one before.
+  let found: number | undefined
+  let end = until
+  for (let length = 60_000; found === undefined; length *= 2) {
+    const start = Math.max(after, until - length)
+    const next = nextAfter(compiled, start)
+    if (next !== undefined && next <= until) found = next
+    else if (start === after) return undefined
+    else end = start
+  }
+  while (end - found >= CLOSEST) {
+    const middle = Math.floor((found + end) / 2)
+    const next = nextAfter(compiled, middle)
+    if (next !== undefined && next <= end) found = next
+    else end = middle
+  }
+  return found
 }

@@ -1,43 +1,37 @@
-import { Clock, Context, Effect, Either, Layer, Schema } from "effect"
-import { Moment, parseZone } from "../domain/Calendar.ts"
-import type { GatewayConfig, HoursConfig } from "../domain/Config.ts"
+import { Clock, Context, Effect, Either, Layer, ParseResult, Schedule as Repeat, Schema } from "effect"
+import type { GatewayConfig } from "../domain/Config.ts"
 import { type ReplyRoute, routeProblem } from "../domain/Delivery.ts"
-import { type GatewayError, SchedulerError } from "../domain/Errors.ts"
+import { GatewayError, SchedulerError } from "../domain/Errors.ts"
 import type { EventPriority } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
-import { Schedule } from "../domain/Schedule.ts"
-import { Admission, type Receipt } from "../harness/Admission.ts"
-import { openingOf } from "../harness/policies/BusinessHours.ts"
+import { JobRules, LONGEST_INSTRUCTION, type Slot } from "../domain/Job.ts"
+import type { Schedule } from "../domain/Schedule.ts"
+import type { SchedulerStatus } from "../domain/Status.ts"
+import type { Admission, Receipt } from "../harness/Admission.ts"
 import * as Alarm from "../internal/Alarm.ts"
-import { AuditLog } from "../records/AuditLog.ts"
-import { Journal, type Tx } from "../records/Journal.ts"
+import type { AuditLog } from "../records/AuditLog.ts"
+import type { EventBus } from "../records/EventBus.ts"
+import { Journal } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import type { JobRow } from "../records/Tables.ts"
-import { KillSwitch } from "../runs/KillSwitch.ts"
+import type { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
-import { configured, encodeRoute, encodeSchedule } from "./ConfiguredJobs.ts"
-import { type CompiledSchedule, compile, nextAfter } from "./ScheduleClock.ts"
+import { encodeRoute, encodeRules, encodeSchedule, synchronise } from "./ConfiguredJobs.ts"
+import * as Firing from "./Firing.ts"
+import * as JobSteps from "./JobSteps.ts"
+import { type Entry, type Job, Jobs, toEntry, toJob } from "./Jobs.ts"
+import * as Rewind from "./Rewind.ts"
+import { compile, upcoming } from "./ScheduleClock.ts"
+import * as Settling from "./Settling.ts"
+import { historyOf, Slots, skippedRow, toSlot } from "./Slots.ts"
 
-/** Something that is due now and then, and makes an event each time. */
-export interface Job {
-  readonly id: string
-  readonly name: string
-  readonly source: "heartbeat" | "cron"
-  readonly schedule: Schedule
-  readonly agentId: string
-  readonly instruction: string
-  readonly priority: EventPriority
-  readonly enabled: boolean
-  readonly deleteAfterRun: boolean
-  readonly catchUp: "once" | "skip"
-  readonly lastAt: Date | undefined
-  readonly nextAt: Date | undefined
-  readonly deliverTo: ReplyRoute | undefined
-}
+export type { Job } from "./Jobs.ts"
 
-export interface NewJob {
+/** A job to add. What `JobRules` has is optional, with the defaults said there. */
+export interface NewJob extends Partial<typeof JobRules.Encoded> {
   readonly name: string
   readonly schedule: Schedule
+  /** Up to 8,000 characters. */
   readonly instruction: string
   /** Default: the first agent. */
   readonly agentId?: string
@@ -45,311 +39,235 @@ export interface NewJob {
   readonly priority?: EventPriority
   /** Default: `true`. */
   readonly enabled?: boolean
-  /** Remove the job once it has fired. Default: `true` for `at`, else `false`. */
+  /** Remove the job once it has made an event. Default: `true` for `at`, else `false`. */
   readonly deleteAfterRun?: boolean
-  /** What becomes of instants that passed while the gateway was down: all of them one event, or none. Default: `once`. */
-  readonly catchUp?: "once" | "skip"
   /** Where what the agent answers is sent. Default: nowhere. */
   readonly deliverTo?: ReplyRoute
 }
 
-export interface SchedulerStatus {
-  readonly running: boolean
-  readonly jobs: number
-  readonly nextWake: Date | undefined
+/** A job that was added, and when it is due. */
+export interface AddedJob extends Job {
+  /** The next five instants of its schedule; fewer where there are no more. */
+  readonly next: ReadonlyArray<Date>
+}
+
+export interface HistoryOptions {
+  /** Default: 100. At most 1,000. */
+  readonly limit?: number
+  /** Only slots of instants before this one, such as the last one's of the page before. */
+  readonly before?: Date
 }
 
 export interface SchedulerShape {
-  /** Fails when the schedule is invalid or will never be due, or there is no such agent. */
-  readonly add: (job: NewJob) => Effect.Effect<Job, SchedulerError | GatewayError>
+  /** Fails when the schedule or a rule is invalid, it will never be due, or there is no such agent or channel. */
+  readonly add: (job: NewJob) => Effect.Effect<AddedJob, SchedulerError | GatewayError>
+  /** What its event has begun goes on. Its history stays. */
   readonly remove: (id: string) => Effect.Effect<void, SchedulerError | GatewayError>
   /**
-   * An enabled job is next due at the first instant of its schedule after now. A job of the configuration is as configured
-   * again after a restart.
+   * An enabled job is next due at the first instant of its schedule after now; those that have passed are skipped. What its
+   * event has begun goes on. A job of the configuration is as configured again after a restart, unless its failures have
+   * disabled it.
    */
   readonly enable: (id: string, enabled: boolean) => Effect.Effect<Job, SchedulerError | GatewayError>
-  /** Fires now, besides the schedule: the job is due when it would have been. */
+  /** Makes an event now, besides the schedule: the job is due when it would have been, and no slot is used. */
   readonly run: (id: string) => Effect.Effect<Receipt, SchedulerError | GatewayError>
   /** By when they are next due; those that never are, last. */
   readonly list: (options?: { readonly includeDisabled?: boolean }) => ReadonlyArray<Job>
+  /** The next `count` instants of a job's schedule, at most 1,000, without what its jitter puts them off by. Default: 5. */
+  readonly next: (id: string, count?: number) => Effect.Effect<ReadonlyArray<Date>, SchedulerError>
+  /**
+   * What became of each instant of a job, the last one first; also of a job that has been removed. Slots are kept as long as
+   * the events of their job (`retention.events`).
+   */
+  readonly history: (id: string, options?: HistoryOptions) => Effect.Effect<ReadonlyArray<Slot>, GatewayError>
   readonly status: () => SchedulerStatus
   /** Begins to fire. Before it, jobs are kept and nothing is due. */
-  readonly start: Effect.Effect<void>
+  readonly start: Effect.Effect<void, GatewayError>
 }
 
-/** Heartbeats and crons: one sleeping fiber for all jobs, each fire recorded with the event it makes. */
+/** Heartbeats and crons: one sleeping fiber for all jobs, each instant recorded with the event it makes. */
 export class Scheduler extends Context.Tag("@postilion/gateway/Scheduler")<Scheduler, SchedulerShape>() {}
 
-interface Entry {
-  readonly row: JobRow
-  readonly schedule: Schedule
-  readonly compiled: CompiledSchedule
-  readonly activeHours: HoursConfig | undefined
-  readonly deliverTo: ReplyRoute | undefined
-}
+const SHOWN = 5
+const MOST_SHOWN = 1_000
+/** Jobs read at a time. */
+const PAGE = 1_000
+/** A wake that lies so far in the past did not happen: twice the longest sleep. Milliseconds. */
+const STALLED_AFTER = 120_000
+const decodeRules = Schema.decodeUnknownEither(JobRules)
 
-/** How late a fire may be and still be called on time. Milliseconds. */
-const ON_TIME = 60_000
-const decodeSchedule = Schema.decodeUnknownEither(Schema.parseJson(Schedule))
-
-const toJob = ({ deliverTo, row, schedule }: Entry): Job => ({
-  id: row.id,
-  name: row.name,
-  source: row.source,
-  schedule,
-  agentId: row.agent_id,
-  instruction: row.instruction,
-  priority: row.priority,
-  enabled: row.enabled === 1,
-  deleteAfterRun: row.delete_after_run === 1,
-  catchUp: row.catch_up,
-  lastAt: row.last_at === null ? undefined : new Date(row.last_at),
-  nextAt: row.next_at === null ? undefined : new Date(row.next_at),
-  deliverTo
-})
+const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
+const dates = (instants: ReadonlyArray<number>): ReadonlyArray<Date> => instants.map((at) => new Date(at))
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
-    const audit = yield* AuditLog
-    const admission = yield* Admission
-    const killSwitch = yield* KillSwitch
     const { channels } = yield* Outbox
-    const zone = parseZone(config.timezone)
+    const clock = yield* Effect.clock
     const [defaultAgent = ""] = Object.keys(config.agents)
     const nextId = makeIds()
-    const entries = new Map<string, Entry>()
-    let started = false
+    const untilDone = Effect.retry(Repeat.spaced("1 second"))
 
-    const toEntry = (row: JobRow): Either.Either<Entry, SchedulerError> => {
-      const fail = (message: string) => new SchedulerError({ job: row.name, message: `job "${row.name}": ${message}` })
-      const schedule = decodeSchedule(row.schedule)
-      if (Either.isLeft(schedule)) return Either.left(fail(schedule.left.message))
-      const compiled = Either.mapLeft(compile(schedule.right), fail)
-      if (Either.isLeft(compiled)) return Either.left(compiled.left)
-      const { activeHours } = JSON.parse(row.metadata) as { readonly activeHours?: HoursConfig }
-      const deliverTo = row.deliver_to === null ? undefined : (JSON.parse(row.deliver_to) as ReplyRoute)
-      const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
-      if (unroutable !== undefined) return Either.left(fail(`deliverTo: ${unroutable}`))
-      return Either.right({ row, schedule: schedule.right, compiled: compiled.right, activeHours, deliverTo })
-    }
-    const arm = (entry: Entry): void => {
-      entries.set(entry.row.id, entry)
-      if (started && entry.row.enabled === 1 && entry.row.next_at !== null) alarm.set(entry.row.id, entry.row.next_at)
-      else alarm.clear(entry.row.id)
-    }
-    const disarm = (id: string): void => {
-      entries.delete(id)
-      alarm.clear(id)
-    }
-    /** Writes a job's change within a step, and takes it up once that is committed. */
-    const change = (tx: Tx, entry: Entry, set: Partial<JobRow>): Entry => {
-      const next = { ...entry, row: { ...entry.row, ...set } }
-      tx.write({ op: "update", table: "jobs", key: { id: entry.row.id }, set })
-      tx.onCommit(() => arm(next))
-      return next
-    }
-    const drop = (tx: Tx, { row }: Entry): void => {
-      tx.write({ op: "delete", table: "jobs", where: { id: row.id } })
-      tx.onCommit(() => disarm(row.id))
-    }
-    const note = (tx: Tx, row: JobRow, what: string): void =>
-      audit.append(tx, { kind: "job.changed", data: { jobId: row.id, name: row.name, change: what } })
-
-    /** The job's instant `slot` is accounted for: what is left of the job. */
-    const advance = (tx: Tx, entry: Entry, slot: number, fired: boolean): void => {
-      const next = nextAfter(entry.compiled, Math.max(slot, tx.now))
-      if (entry.row.delete_after_run === 1 && (fired || next === undefined)) drop(tx, entry)
-      else change(tx, entry, { next_at: next ?? null, ...(fired ? { last_at: slot } : {}) })
-    }
-    const submit = (entry: Entry, key: string, scheduledAt: number, also?: (tx: Tx) => void) => {
-      const { row } = entry
-      const { activeHours: _, ...metadata } = JSON.parse(row.metadata) as Record<string, unknown>
-      return admission.submit(
-        {
-          source: row.source,
-          agentId: row.agent_id,
-          priority: row.priority,
-          payload: { instruction: row.instruction },
-          metadata: { ...metadata, type: row.name, jobId: row.id, scheduledAt: new Date(scheduledAt).toISOString() },
-          idempotencyKey: `job:${row.id}@${key}`,
-          replyTo: entry.deliverTo
-        },
-        also
-      )
-    }
-    /** Why a heartbeat's tick makes no event. */
-    const quiet = (entry: Entry, now: number): boolean =>
-      entry.row.source === "heartbeat" &&
-      (killSwitch.mode(entry.row.agent_id) !== "running" ||
-        (entry.activeHours !== undefined &&
-          zone !== undefined &&
-          !openingOf(entry.activeHours, new Moment(now, zone)).open))
-
-    const fire = (id: string): Effect.Effect<void> =>
-      Effect.gen(function* () {
-        const entry = entries.get(id)
-        const slot = entry?.row.next_at
-        if (entry === undefined || slot == null || entry.row.enabled === 0) return
-        const now = yield* Clock.currentTimeMillis
-        const late = now - slot > ON_TIME
-        if (quiet(entry, now) || (late && entry.row.catch_up === "skip")) {
-          return yield* journal.step((tx) => advance(tx, entry, slot, false))
-        }
-        yield* submit(entry, String(slot), slot, (tx) => advance(tx, entry, slot, true))
-      }).pipe(
-        Effect.catchAll((error) =>
-          Effect.gen(function* () {
-            const entry = entries.get(id)
-            const slot = entry?.row.next_at
-            yield* Effect.logWarning(`job "${entry?.row.name ?? id}" could not fire: ${error.message}`)
-            if (entry === undefined || slot == null) return
-            if (error.reason === "stopped" || !error.retryable) {
-              // A stopped agent's instants pass. One that can never become an event would be tried for ever.
-              return yield* Effect.ignoreLogged(journal.step((tx) => advance(tx, entry, slot, false)))
-            }
-            alarm.set(id, (yield* Clock.currentTimeMillis) + 1_000)
-          })
-        )
-      )
-    const alarm = yield* Alarm.make("scheduler", (ids) =>
-      Effect.forEach(ids, fire, { concurrency: "unbounded", discard: true })
+    const alarm: Alarm.Alarm = yield* Alarm.make(
+      "scheduler",
+      (ids): Effect.Effect<void> => firing.fireAll(ids),
+      undefined,
+      Effect.suspend(() => Effect.ignore(untilDone(rewind)))
     )
+    const jobs = new Jobs(alarm)
+    const slots = new Slots(jobs)
+    const steps = yield* JobSteps.make(jobs, slots)
+    const rewind = yield* Rewind.make(jobs)
+    const firing = yield* Firing.make({ config, jobs, slots, steps, alarm })
+    const settling = yield* Settling.make(jobs, slots, steps)
 
-    const synchronise = Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      const known = new Map((yield* store.find("jobs", {})).map((row) => [row.id, row]))
-      const wanted = configured(config)
-      const rows: Array<JobRow> = []
-      for (const job of wanted) {
-        const before = known.get(job.id)
-        const created_at = before?.created_at ?? now
-        // An interval counts from when the job was made, not from 1970.
-        const schedule =
-          job.source === "heartbeat"
-            ? JSON.stringify({ ...(JSON.parse(job.schedule) as object), anchor: created_at })
-            : job.schedule
-        const row: JobRow = {
-          ...job,
-          schedule,
-          created_at,
-          last_at: before?.last_at ?? null,
-          next_at: before?.next_at ?? null
+    yield* synchronise(config, channels, steps)
+    yield* journal.register(
+      Effect.gen(function* () {
+        jobs.clear()
+        for (let after = ""; ; ) {
+          const rows = yield* store.find("jobs", { where: { id: { gt: after } }, orderBy: ["id", "asc"], limit: PAGE })
+          for (const row of rows) {
+            after = row.id
+            const entry = toEntry(row, channels)
+            if (Either.isRight(entry)) jobs.set(entry.right)
+            else yield* Effect.logError(`a job cannot be read and is left alone: ${entry.left.message}`)
+          }
+          if (rows.length < PAGE) break
         }
-        const entry = yield* toEntry(row)
-        const keeps = before !== undefined && before.schedule === schedule && before.enabled === row.enabled
-        rows.push(keeps ? row : { ...row, next_at: nextAfter(entry.compiled, now) ?? null })
-      }
-      const ids = new Set(wanted.map(({ id }) => id))
-      const gone = [...known.values()].filter((row) => row.origin === "config" && !ids.has(row.id))
-      yield* journal.step((tx) => {
-        for (const row of rows) {
-          if (!known.has(row.id)) note(tx, row, "added")
-          tx.write({ op: "put", table: "jobs", row })
-        }
-        for (const row of gone) {
-          note(tx, row, "removed")
-          tx.write({ op: "delete", table: "jobs", where: { id: row.id } })
-        }
+        yield* slots.load(store)
+        if (jobs.started) settling.lookAtAll()
       })
-    })
-    const load = Effect.gen(function* () {
-      alarm.reset()
-      entries.clear()
-      for (const row of yield* store.find("jobs", {})) {
-        const entry = toEntry(row)
-        if (Either.isRight(entry)) arm(entry.right)
-        else yield* Effect.logError(`a job cannot be read and is left alone: ${entry.left.message}`)
-      }
-    })
-    yield* synchronise
-    yield* journal.register(load)
+    )
 
     const find = (id: string): Effect.Effect<Entry, SchedulerError> =>
       Effect.suspend(() => {
-        const entry = entries.get(id)
+        const entry = jobs.get(id)
         return entry === undefined
           ? new SchedulerError({ job: id, message: `there is no job "${id}"` })
           : Effect.succeed(entry)
+      })
+
+    /** The row of a job that is added; what is wrong with it. */
+    const toRow = (job: NewJob, now: number): Either.Either<JobRow, string> =>
+      Either.gen(function* () {
+        const { agentId = defaultAgent, deliverTo, enabled = true, instruction, name, priority = "normal" } = job
+        if (!Object.hasOwn(config.agents, agentId)) {
+          return yield* Either.left(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
+        }
+        if (instruction.length > LONGEST_INSTRUCTION) {
+          const { length } = instruction
+          return yield* Either.left(`instruction: must have ${LONGEST_INSTRUCTION} characters or fewer, got ${length}`)
+        }
+        const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
+        if (unroutable !== undefined) return yield* Either.left(`deliverTo: ${unroutable}`)
+        const rules = yield* Either.mapLeft(decodeRules(job), (error) =>
+          ParseResult.ArrayFormatter.formatErrorSync(error)
+            .map(({ message, path }) => `${path.join(".")}: ${message}`)
+            .join("; ")
+        )
+        const schedule = job.schedule.kind === "every" ? { anchor: now, ...job.schedule } : job.schedule
+        return {
+          id: nextId("job", now),
+          name,
+          origin: "api",
+          source: "cron",
+          schedule: encodeSchedule(schedule),
+          agent_id: agentId,
+          instruction,
+          priority,
+          metadata: "{}",
+          enabled: enabled ? 1 : 0,
+          delete_after_run: (job.deleteAfterRun ?? schedule.kind === "at") ? 1 : 0,
+          rules: encodeRules(rules),
+          created_at: now,
+          last_at: null,
+          next_at: null,
+          accounted_at: null,
+          failures: 0,
+          disabled_for: null,
+          deliver_to: encodeRoute(deliverTo)
+        } as const
       })
 
     return Scheduler.of({
       add: (job) =>
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
-          const { agentId = defaultAgent, catchUp = "once", enabled = true, name, priority = "normal" } = job
-          const fail = (message: string) => new SchedulerError({ job: name, message: `job "${name}": ${message}` })
-          if (!Object.hasOwn(config.agents, agentId)) {
-            return yield* fail(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
-          }
-          const { deliverTo } = job
-          const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
-          if (unroutable !== undefined) return yield* fail(`deliverTo: ${unroutable}`)
-          const schedule = job.schedule.kind === "every" ? { anchor: now, ...job.schedule } : job.schedule
-          const compiled = compile(schedule)
-          if (Either.isLeft(compiled)) return yield* fail(compiled.left)
-          const next = nextAfter(compiled.right, now)
-          if (next === undefined) return yield* fail("it would never be due: its time has passed")
-          const row: JobRow = {
-            id: nextId("job", now),
-            name,
-            origin: "api",
-            source: "cron",
-            schedule: encodeSchedule(schedule),
-            agent_id: agentId,
-            instruction: job.instruction,
-            priority,
-            metadata: "{}",
-            enabled: enabled ? 1 : 0,
-            delete_after_run: (job.deleteAfterRun ?? schedule.kind === "at") ? 1 : 0,
-            catch_up: catchUp,
-            created_at: now,
-            last_at: null,
-            next_at: next,
-            deliver_to: encodeRoute(deliverTo)
-          }
-          const entry: Entry = { row, schedule, compiled: compiled.right, activeHours: undefined, deliverTo }
+          const fail = (message: string) =>
+            new SchedulerError({ job: job.name, message: `job "${job.name}": ${message}` })
+          const valid = compile(job.schedule)
+          const made = Either.flatMap(valid, () => toRow(job, now))
+          if (Either.isLeft(made)) return yield* fail(made.left)
+          const entry = yield* toEntry(made.right, channels)
+          const next = upcoming(entry.compiled, now - entry.delay, SHOWN)
+          const [first] = next
+          if (first === undefined) return yield* fail("it would never be due: its time has passed")
+          const added: Entry = { ...entry, row: { ...entry.row, next_at: first } }
           yield* journal.step((tx) => {
-            note(tx, row, "added")
-            tx.write({ op: "insert", table: "jobs", row })
-            tx.onCommit(() => arm(entry))
+            steps.note(tx, added.row, "added")
+            tx.write({ op: "insert", table: "jobs", row: added.row })
+            tx.onCommit(() => jobs.set(added))
           })
-          return toJob(entry)
+          return { ...toJob(added), next: dates(next) }
         }),
       remove: (id) =>
         Effect.flatMap(find(id), (entry) =>
           journal.step((tx) => {
-            note(tx, entry.row, "removed")
-            drop(tx, entry)
+            steps.note(tx, entry.row, "removed")
+            jobs.remove(tx, entry)
           })
         ),
       enable: (id, enabled) =>
-        Effect.flatMap(find(id), (entry) =>
-          journal.step((tx) => {
-            note(tx, entry.row, enabled ? "enabled" : "disabled")
-            const next_at = nextAfter(entry.compiled, tx.now) ?? null
-            return toJob(change(tx, entry, { enabled: enabled ? 1 : 0, next_at }))
+        Effect.gen(function* () {
+          yield* find(id)
+          yield* journal.step((tx) => {
+            const entry = jobs.get(id)
+            if (entry === undefined || entry.row.enabled === (enabled ? 1 : 0)) return
+            if (enabled) steps.enable(tx, entry)
+            else steps.disable(tx, entry)
           })
-        ),
+          return toJob(yield* find(id))
+        }),
       run: (id) =>
         Effect.gen(function* () {
           const entry = yield* find(id)
           const now = yield* Clock.currentTimeMillis
-          return yield* submit(entry, `manual-${nextId("job", now)}`, now)
+          return yield* firing.submit(entry, `manual-${nextId("job", now)}`, now)
         }),
       list: (options = {}) =>
-        [...entries.values()]
+        [...jobs.values()]
           .filter(({ row }) => options.includeDisabled === true || row.enabled === 1)
           .sort((a, b) => (a.row.next_at ?? Number.MAX_VALUE) - (b.row.next_at ?? Number.MAX_VALUE))
           .map(toJob),
+      next: (id, count = SHOWN) =>
+        Effect.zipWith(find(id), Clock.currentTimeMillis, ({ compiled, delay }, now) =>
+          dates(upcoming(compiled, now - delay, Math.min(count, MOST_SHOWN)))
+        ),
+      history: (id, { before = new Date(8.64e15), limit = 100 } = {}) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const entry = jobs.get(id)
+          // What has passed since it was disabled gets its row when it is enabled.
+          const passed = entry === undefined ? undefined : steps.passedDisabled(entry, now)
+          const open = passed === undefined ? [] : [skippedRow(id, ...passed, now)]
+          const rows = yield* Effect.mapError(historyOf(store, id, before.getTime(), limit), storage)
+          return [...open.filter(({ at }) => at < before.getTime()), ...rows].slice(0, limit).map(toSlot)
+        }),
       status: () => {
         const next = alarm.next()
-        return { running: started, jobs: entries.size, nextWake: next === undefined ? undefined : new Date(next) }
+        return {
+          running: jobs.started,
+          jobs: jobs.size,
+          nextWake: next === undefined ? undefined : new Date(next),
+          stalled: next !== undefined && clock.unsafeCurrentTimeMillis() > next + STALLED_AFTER
+        }
       },
-      start: Effect.sync(() => {
-        started = true
-        for (const entry of entries.values()) arm(entry)
+      start: Effect.gen(function* () {
+        yield* Effect.mapError(rewind, (error) => (error._tag === "StoreError" ? storage(error) : error))
+        jobs.start()
+        settling.lookAtAll()
       })
     })
   })
@@ -359,5 +277,5 @@ export const layer = (
 ): Layer.Layer<
   Scheduler,
   SchedulerError | StoreError | GatewayError,
-  Store | Journal | AuditLog | Admission | KillSwitch | Outbox
+  Store | Journal | AuditLog | EventBus | Admission | KillSwitch | Outbox
 > => Layer.scoped(Scheduler, make(config))

@@ -5,6 +5,7 @@ const statements: ReadonlyArray<string> = [
   `CREATE TABLE events (
     seq BIGINT NOT NULL UNIQUE,
     id TEXT NOT NULL PRIMARY KEY,
+    accepted_seq BIGINT NOT NULL,
     source TEXT NOT NULL,
     agent_id TEXT NOT NULL,
     priority TEXT NOT NULL,
@@ -26,6 +27,7 @@ const statements: ReadonlyArray<string> = [
     merge_key TEXT,
     merged_into TEXT,
     decided_at BIGINT,
+    held INTEGER NOT NULL,
     run_id TEXT,
     caused_by TEXT,
     chain_root TEXT,
@@ -36,7 +38,21 @@ const statements: ReadonlyArray<string> = [
   `CREATE INDEX events_open ON events (seq) WHERE state IN ('accepted', 'deferred', 'merging', 'awaiting-approval')`,
   `CREATE INDEX events_merged ON events (merged_into, seq) WHERE merged_into IS NOT NULL`,
   `CREATE INDEX events_heartbeats ON events (agent_id, seq) WHERE source = 'heartbeat'`,
+  `CREATE INDEX events_caused ON events (caused_by) WHERE caused_by IS NOT NULL`,
   `CREATE INDEX events_chained ON events (received_at) WHERE chain_root IS NOT NULL`,
+  `CREATE INDEX events_sent ON events (received_at) WHERE sender IS NOT NULL`,
+  `CREATE TABLE decisions (
+    seq BIGINT NOT NULL PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    action TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    reason TEXT,
+    evidence TEXT NOT NULL,
+    due_at BIGINT,
+    merge_key TEXT
+  )`,
+  `CREATE INDEX decisions_event ON decisions (event_id, seq)`,
   `CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
     event_id TEXT NOT NULL,
@@ -47,6 +63,7 @@ const statements: ReadonlyArray<string> = [
     lease_until BIGINT,
     task TEXT NOT NULL,
     reserved_tokens BIGINT NOT NULL,
+    reserved_usd DOUBLE PRECISION,
     input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
     cost_usd DOUBLE PRECISION,
@@ -126,12 +143,30 @@ const statements: ReadonlyArray<string> = [
     metadata TEXT NOT NULL,
     enabled INTEGER NOT NULL,
     delete_after_run INTEGER NOT NULL,
-    catch_up TEXT NOT NULL,
+    rules TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     last_at BIGINT,
     next_at BIGINT,
+    accounted_at BIGINT,
+    failures INTEGER NOT NULL,
+    disabled_for TEXT,
     deliver_to TEXT
   )`,
+  `CREATE TABLE slots (
+    job_id TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    count INTEGER,
+    state TEXT NOT NULL,
+    late INTEGER NOT NULL,
+    reason TEXT,
+    event_id TEXT,
+    started_at BIGINT,
+    ended_at BIGINT,
+    PRIMARY KEY (job_id, at)
+  )`,
+  `CREATE INDEX slots_event ON slots (event_id) WHERE event_id IS NOT NULL`,
+  `CREATE INDEX slots_running ON slots (job_id) WHERE state = 'running'`,
   `CREATE TABLE switches (
     scope TEXT NOT NULL PRIMARY KEY,
     mode TEXT NOT NULL,
@@ -162,6 +197,17 @@ const statements: ReadonlyArray<string> = [
   `CREATE TABLE starts (
     id TEXT NOT NULL PRIMARY KEY,
     started_at BIGINT NOT NULL
+  )`,
+  `CREATE TABLE failures (
+    agent_id TEXT NOT NULL PRIMARY KEY,
+    count INTEGER NOT NULL,
+    at BIGINT NOT NULL
+  )`,
+  `CREATE TABLE budget_notices (
+    budget TEXT NOT NULL,
+    notice TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (budget, notice)
   )`
 ]
 
