@@ -217,9 +217,10 @@ describe("what an attempt used that is followed by another", () => {
     limits: { maxAttempts: 3 },
     prices: { scripted: { inputPerMillion: 1_000_000, outputPerMillion: 2_000_000 } }
   }
+  const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
   /** Waits until its attempt has ended, and the next one is due later. */
   const between = (eventId: string) =>
-    Effect.repeat(Effect.zipRight(Effect.yieldNow(), runOf(eventId)), {
+    Effect.repeat(Effect.zipRight(turn, runOf(eventId)), {
       until: (run) => run?.state === "pending" && run.attempt > 0
     })
   const budget = Effect.map(
