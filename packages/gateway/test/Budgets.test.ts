@@ -268,6 +268,31 @@ describe("what is told of a budget", () => {
   )
 })
 
+describe("what is told when a run used more than was held for it", () => {
+  const told = (limit: number) =>
+    Effect.gen(function* () {
+      const watched = yield* watch
+      yield* decisions(2)
+      const warnings = watched.all("BudgetWarning").map(({ budget }) => budget.used)
+      return [warnings, watched.all("BudgetExhausted").length]
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        memory({ policies: { ...unlimited, dailyTokenBudget: limit } }, () =>
+          Effect.succeed({ ...answerOf("more"), usage: { inputTokens: 300, outputTokens: 0 } })
+        )
+      )
+    )
+
+  it.effect("the warning comes with the end of the run", () =>
+    Effect.gen(function* () {
+      expect(yield* told(1_000)).toEqual([[], 0])
+      expect(yield* told(400)).toEqual([[300], 0])
+      expect(yield* told(350)).toEqual([[300], 1])
+    })
+  )
+})
+
 describe("what is recorded holds after a restart", () => {
   it.scoped("a clock set back over midnight, and a restart, hand out no second budget", () =>
     Effect.gen(function* () {
