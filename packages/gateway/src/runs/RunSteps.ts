@@ -275,8 +275,8 @@ export const make = (config: GatewayConfig) =>
     /** The run is given up. `charged`: what it may still use of its reservation. `also` runs in the same step. */
     const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
-        // Nobody knows what it came to cost, unless it cannot have begun.
-        const costUsd = charged === 0 ? 0 : null
+        // Nobody knows what it came to cost, unless it never began.
+        const costUsd = run.attempt === 0 ? 0 : null
         tx.write({
           op: "update",
           table: "runs",
