@@ -113,10 +113,12 @@ describe("LanguageModelRunner", () => {
 
   it.effect("estimates usage and names the configured model where the response says neither", () =>
     Effect.gen(function* () {
-      const { estimate, run } = yield* runner(mirror)
+      const { estimate, model: modelOf, run } = yield* runner(mirror)
       const given = task({ history: [] })
       const { model, text, usage } = yield* run(given)
       expect(model).toBe("mirror-1")
+      // What it may cost is reckoned by the same name.
+      expect(modelOf?.("a")).toBe(model)
       expect(usage).toEqual({ inputTokens: estimate(given, 0) - 512, outputTokens: estimateTokens(text.length) })
     })
   )

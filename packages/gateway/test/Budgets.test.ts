@@ -166,6 +166,28 @@ describe("what a run costs", () => {
     })
   )
 
+  it.scoped("what a run cost that was cut off is not known, and what was held for it is charged", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const config: GatewayConfigInput = { policies: { ...unlimited, budget }, prices, limits: { maxAttempts: 1 } }
+      const respond: Respond = () => Effect.never
+      const eventId = yield* Effect.gen(function* () {
+        const told = yield* watch
+        const receipt = yield* Effect.flatMap(GatewayService, (gw) => gw.submit(input()))
+        yield* told.until("ProactiveActionInitiated", 1)
+        return receipt.eventId
+      }).pipe(Effect.scoped, Effect.provide(gatewayOn(file, config, respond)))
+      for (const _ of ["the start that abandons it", "another"]) {
+        yield* Effect.gen(function* () {
+          const gw = yield* GatewayService
+          expect(yield* gw.find(eventId)).toMatchObject({ run: { state: "abandoned", costUsd: undefined } })
+          expect(yield* stands).toMatchObject({ "* usd day": [0.1, 0] })
+          expect((yield* gw.budget()).total).toMatchObject({ runs: 1, costUsd: null, unknownCost: 1 })
+        }).pipe(Effect.provide(gatewayOn(file, config, respond)))
+      }
+    })
+  )
+
   it.scoped("a run that fails is charged at the price of the model it was of", () =>
     Effect.gen(function* () {
       expect(yield* decided()).toMatchObject({ run: { state: "failed", costUsd: 0.03, model: "scripted" } })
@@ -265,6 +287,31 @@ describe("what is told of a budget", () => {
           expect(yield* (yield* Store).find("budget_notices", {})).toHaveLength(4)
         }).pipe(Effect.provide(gatewayOn(file, config)))
       })
+  )
+})
+
+describe("what is told when a run used more than was held for it", () => {
+  const told = (limit: number) =>
+    Effect.gen(function* () {
+      const watched = yield* watch
+      yield* decisions(2)
+      const warnings = watched.all("BudgetWarning").map(({ budget }) => budget.used)
+      return [warnings, watched.all("BudgetExhausted").length]
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        memory({ policies: { ...unlimited, dailyTokenBudget: limit } }, () =>
+          Effect.succeed({ ...answerOf("more"), usage: { inputTokens: 300, outputTokens: 0 } })
+        )
+      )
+    )
+
+  it.effect("the warning comes with the end of the run", () =>
+    Effect.gen(function* () {
+      expect(yield* told(1_000)).toEqual([[], 0])
+      expect(yield* told(400)).toEqual([[300], 0])
+      expect(yield* told(350)).toEqual([[300], 1])
+    })
   )
 })
 

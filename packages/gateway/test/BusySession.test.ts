@@ -32,7 +32,9 @@ const inMode = <A, E>(
     }
     return yield* body(gate).pipe(
       Effect.scoped,
-      Effect.provide(gateway({ sessions: { whenBusy } }, respond?.(gate) ?? usual)),
+      Effect.provide(
+        gateway({ sessions: { whenBusy }, policies: { requireApprovalFor: ["deploy"] } }, respond?.(gate) ?? usual)
+      ),
       Effect.provide(StoreMemory.layer)
     )
   })
@@ -180,6 +182,34 @@ describe("a session that is busy", () => {
         )
       })
   )
+
+  for (const mode of ["collect", "interrupt", "steer"] as const) {
+    it.effect(`${mode}: what a person approved runs as it was approved, whatever comes meanwhile`, () =>
+      inMode(
+        mode,
+        (gate) =>
+          Effect.gen(function* () {
+            const gw = yield* GatewayService
+            const told = yield* watch
+            const first = yield* submit("first", { metadata: { category: "deploy" } })
+            const [asked] = yield* told.until("ApprovalRequested", 1)
+            yield* gw.approve(asked?.approvalId ?? "", "ada")
+            yield* TestClock.adjust("2 seconds")
+            yield* told.until("ProactiveActionInitiated", 1)
+            const next = yield* submit("next")
+            yield* Deferred.succeed(gate, undefined)
+            expect((yield* outcome(first.eventId)).run).toMatchObject({ state: "completed", text: "first + " })
+            yield* TestClock.adjust("2 seconds")
+            expect((yield* outcome(next.eventId)).run).toMatchObject({ state: "completed", text: "next + " })
+          }),
+        (gate) => (task) =>
+          Effect.gen(function* () {
+            if (task.taskDescription === "first") yield* Deferred.await(gate)
+            return answerOf(`${task.taskDescription} + ${yield* task.steering ?? Effect.succeed([])}`)
+          })
+      )
+    )
+  }
 
   it.effect("steer: the runner takes what was said into its run; what it does not take has the next", () =>
     inMode(

@@ -138,6 +138,31 @@ describe("a configuration that is wrong is refused, with where and what to do", 
       "policies.businessHours.days[0]",
       /"Sunday".*got "Mon"$/
     ],
+    [{ policies: { budget: { usdPerDay: -1 } } }, "policies.budget.usdPerDay", /0 or more, got -1$/],
+    // One way to say it: policies.dailyTokenBudget.
+    [{ policies: { budget: { tokensPerDay: 1 } } }, "policies.budget.tokensPerDay", /is unexpected/],
+    [{ agents: { a: { budget: { tokensPerDay: 0.5 } } } }, "agents.a.budget.tokensPerDay", /whole number, got 0.5$/],
+    [{ policies: { budgetWarnAt: 0 } }, "policies.budgetWarnAt", /greater than 0, got 0$/],
+    [{ policies: { budgetWarnAt: 75 } }, "policies.budgetWarnAt", /1 or less, got 75$/],
+    [{ policies: { unknownModel: "guess" } }, "policies.unknownModel", /"refuse", "count-as-zero", got "guess"$/],
+    [
+      { prices: { m: [{ from: "2024-02-30", inputPerMillion: 1, outputPerMillion: 1 }] } },
+      "prices.m[0].from",
+      /"2024-02-30" is not a day; write it as 2026-01-31$/
+    ],
+    [{ prices: { m: [] } }, "prices.m", /needs one price at least/],
+    [
+      {
+        prices: {
+          m: [
+            { from: "2024-02-29", inputPerMillion: 1, outputPerMillion: 1 },
+            { from: "2024-02-29", inputPerMillion: 2, outputPerMillion: 2 }
+          ]
+        }
+      },
+      "prices.m",
+      /two prices are from the same day/
+    ],
     [{ prices: { m: { inputPerMillion: -1, outputPerMillion: 0 } } }, "prices.m.inputPerMillion", /non-negative/],
     [{ limits: { maxConcurrentRuns: 0 } }, "limits.maxConcurrentRuns", /must be greater than 0/],
     [{ limits: { maxAttempts: 2.5 } }, "limits.maxAttempts", /must be a whole number, got 2.5/],

@@ -2,6 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { type GatewayConfigInput, GatewayService } from "@postilion/gateway"
 import { AgentRunError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
+import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Effect, Layer, TestClock } from "effect"
 import { gateway, type Respond, stores } from "./TestGateway.ts"
 
@@ -108,6 +109,25 @@ for (const [name, store] of stores) {
   })
 }
 
+describe("more than can be told apart", () => {
+  it.scoped("is in the totals all the same", () =>
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      yield* Effect.forEach(
+        Array.from({ length: 1_001 }, (_, n) => n),
+        (n) => run("ops", "webhook", `model-${n}`),
+        {
+          concurrency: "unbounded"
+        }
+      )
+      const { byDay, byModel, total } = yield* gw.budget()
+      expect(byModel).toHaveLength(1_000)
+      expect(total).toMatchObject({ runs: 1_001, inputTokens: 40_040, unknownCost: 1_001 })
+      expect(byDay).toMatchObject([{ runs: 1_001, outputTokens: 10_010 }])
+    }).pipe(Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(StoreMemory.layer))))
+  )
+})
+
 describe("a range of days that is none is refused, with what is wrong", () => {
   for (const [range, message] of [
     [{ from: "2024-02-30" }, /written as 2026-01-31; got "2024-02-30"/],
@@ -119,9 +139,7 @@ describe("a range of days that is none is refused, with what is wrong", () => {
       Effect.gen(function* () {
         const error = yield* Effect.flip((yield* GatewayService).budget(range))
         expect(error).toMatchObject({ reason: "invalid-input", message: expect.stringMatching(message) })
-      }).pipe(
-        Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(stores[0]?.[1] ?? Layer.die("no store"))))
-      )
+      }).pipe(Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(StoreMemory.layer))))
     )
   }
 
@@ -129,6 +147,6 @@ describe("a range of days that is none is refused, with what is wrong", () => {
     Effect.gen(function* () {
       const { byDay } = yield* (yield* GatewayService).budget({ from: "2024-01-01", to: "2024-12-31" })
       expect(byDay).toEqual([])
-    }).pipe(Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(stores[0]?.[1] ?? Layer.die("no store")))))
+    }).pipe(Effect.provide(gateway(config, respond).pipe(Layer.provideMerge(StoreMemory.layer))))
   )
 })

@@ -369,6 +369,7 @@ const Day = Schema.String.pipe(
 )
 /** Prices one after the other: each from its day on, until the next one's. */
 const PriceList = Schema.Array(Schema.Struct({ from: Day, ...Price.fields })).pipe(
+  Schema.filter((list) => list.length > 0 || "needs one price at least"),
   Schema.filter(
     (list) => new Set(list.map(({ from }) => from)).size === list.length || "two prices are from the same day"
   )
@@ -419,7 +420,7 @@ export const GatewayConfig = Schema.Struct({
    * when it is decided, what it cost at that of when it ended. A model without a price costs "unknown", and is shown so; see
    * `policies.unknownModel`. Default: none.
    */
-  prices: withDefault(Schema.Record({ key: Schema.String, value: Schema.Union(Price, PriceList) }), {}),
+  prices: withDefault(Schema.Record({ key: Schema.String, value: Schema.Union(PriceList, Price) }), {}),
   sessions: Schema.optionalWith(SessionsConfig, { default: () => Schema.decodeSync(SessionsConfig)({}) }),
   limits: Schema.optionalWith(LimitsConfig, { default: () => Schema.decodeSync(LimitsConfig)({}) }),
   retention: Schema.optionalWith(RetentionConfig, { default: () => Schema.decodeSync(RetentionConfig)({}) }),

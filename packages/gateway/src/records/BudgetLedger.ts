@@ -53,6 +53,12 @@ export const make = (config: GatewayConfig) =>
     const load = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const [newest] = yield* store.find("runs", { orderBy: ["created_at", "desc"], limit: 1 })
+      if (newest !== undefined && newest.created_at > now) {
+        const at = new Date(newest.created_at).toISOString()
+        yield* Effect.logWarning(
+          `the newest run is of ${at}; until the clock has caught up, budgets count from then on`
+        )
+      }
       // A clock that was set back, and a restart, do not hand out a second budget either.
       ledger.reset(Math.max(now, newest?.created_at ?? now))
       for (const told of yield* store.find("budget_notices", {})) ledger.wasTold(told)
@@ -101,6 +107,13 @@ export const make = (config: GatewayConfig) =>
       audit.append(tx, { kind: `budget.${notice}`, data })
     }
 
+    const warn = (tx: Tx): void => {
+      for (const notice of ledger.takeWarnings()) {
+        tell(tx, notice)
+        tx.publish({ _tag: "BudgetWarning", at: tx.now, budget: notice.stands })
+      }
+    }
+
     return BudgetLedger.of({
       hasMoney: ledger.hasMoney,
       budget: (now) => ledger.budget(now),
@@ -112,13 +125,14 @@ export const make = (config: GatewayConfig) =>
       },
       reserve: (tx, runId, amount) => {
         const at = ledger.reserve(runId, amount, tx.now)
-        for (const notice of ledger.takeWarnings(amount.agentId)) {
-          tell(tx, notice)
-          tx.publish({ _tag: "BudgetWarning", at: tx.now, budget: notice.stands })
-        }
+        warn(tx)
         return at
       },
-      settle: (tx, runId, amount) => ledger.settle(runId, amount, tx.now),
+      settle: (tx, runId, amount) => {
+        const overshoot = ledger.settle(runId, amount, tx.now)
+        warn(tx)
+        return overshoot
+      },
       tellExhausted: (tx, refused) => {
         for (const notice of ledger.takeExhausted(refused)) {
           tell(tx, notice)

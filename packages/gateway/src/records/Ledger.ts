@@ -22,7 +22,7 @@ export type LedgerConfig = {
   >
 }
 
-export const WINDOWS: ReadonlyArray<BudgetWindow> = ["hour", "day", "month"]
+const WINDOWS: ReadonlyArray<BudgetWindow> = ["hour", "day", "month"]
 const NEVER = { start: Number.NEGATIVE_INFINITY, end: Number.NEGATIVE_INFINITY, endsAt: new Date(0) }
 const NOTHING: Estimate = { tokens: 0, usd: 0, model: "" }
 
@@ -231,11 +231,12 @@ export class Ledger {
     }
   }
 
-  /** The budgets this agent's runs have brought to `policies.budgetWarnAt`, each once in a window. */
-  takeWarnings(agentId: string): ReadonlyArray<DueNotice> {
+  /** The budgets that have come to `policies.budgetWarnAt`, each once in a window, unless it was told that nothing is left. */
+  takeWarnings(): ReadonlyArray<DueNotice> {
     const due: Array<DueNotice> = []
-    for (const meter of this.#applying(agentId)) {
+    for (const meter of this.#meters) {
       if (meter.limit === null || meter.used + meter.reserved < meter.limit * this.#config.budgetWarnAt) continue
+      if (meter.told.exhausted === this.startOf(meter.window)) continue
       this.#take(meter, "warning", this.#show(meter, NOTHING), due)
     }
     return due

@@ -96,14 +96,18 @@ export const report = (
     const byDay: Array<NamedSpending> = []
     for (let day = windowOf(start, "day", zone); day.start <= end; day = windowOf(day.end, "day", zone)) {
       const where = { created_at: { gte: day.start, lt: day.end }, state: { in: ENDED } }
-      const [all] = yield* store.totals("runs", { where, by: [], sum: COLUMNS, limit: 1 })
-      if (all === undefined) continue
-      const tally = new Tally()
-      tally.add(all)
-      total.add(all)
-      byDay.push({ name: dayOf(day.start, zone), ...tally.spending })
       const by = ["agent_id", "source", "model"] as const
-      for (const group of yield* store.totals("runs", { where, by, sum: COLUMNS, limit: MOST_GROUPS })) {
+      const groups = yield* store.totals("runs", { where, by, sum: COLUMNS, limit: MOST_GROUPS })
+      if (groups.length === 0) continue
+      const all: ReadonlyArray<Sums> =
+        groups.length < MOST_GROUPS ? groups : yield* store.totals("runs", { where, by: [], sum: COLUMNS, limit: 1 })
+      const tally = new Tally()
+      for (const sums of all) {
+        tally.add(sums)
+        total.add(sums)
+      }
+      byDay.push({ name: dayOf(day.start, zone), ...tally.spending })
+      for (const group of groups) {
         agents.add(group.key.agent_id, group)
         sources.add(group.key.source, group)
         models.add(group.key.model ?? "unknown", group)

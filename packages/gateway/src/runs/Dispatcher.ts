@@ -193,6 +193,7 @@ export const make = (config: GatewayConfig) =>
         Effect.gen(function* () {
           if (
             whenBusy === "interrupt" &&
+            item.approved === undefined &&
             item.event.sessionKey !== undefined &&
             lanes.waitingIn(item.lane).length > 0
           ) {
@@ -276,7 +277,10 @@ export const make = (config: GatewayConfig) =>
     }
     const arrived = ({ lane }: RunItem): void => {
       if (whenBusy === "interrupt") {
-        for (const running of active.values()) if (running.lane === lane) stop(running, "superseded")
+        for (const running of active.values()) {
+          // What a person approved runs as it is.
+          if (running.lane === lane && running.approved === undefined) stop(running, "superseded")
+        }
       }
       if (whenBusy !== "collect") return
       // Until no more has come for a while.

@@ -303,10 +303,10 @@ export const make = (config: GatewayConfig) =>
     /** The run is given up. `charged`: what its last attempt may still use. `also` runs in the same step. */
     const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
       journal.step((tx) => {
-        const usage = { inputTokens: run.input_tokens + charged, outputTokens: run.output_tokens }
-        // Nobody knows what an attempt that may still go on comes to cost.
-        const { tokens, usd } = charge(run.agent_id, usage, tx.now)
-        const costUsd = charged === 0 ? usd : null
+        const inputTokens = run.input_tokens + charged
+        const tokens = inputTokens + run.output_tokens
+        // Nobody knows what it came to cost, unless it never began.
+        const costUsd = run.attempt === 0 ? 0 : null
         tx.write({
           op: "update",
           table: "runs",
@@ -314,7 +314,7 @@ export const make = (config: GatewayConfig) =>
           set: {
             state: "abandoned",
             lease_until: null,
-            input_tokens: usage.inputTokens,
+            input_tokens: inputTokens,
             cost_usd: costUsd,
             error,
             ended_at: tx.now
@@ -322,7 +322,14 @@ export const make = (config: GatewayConfig) =>
         })
         ledger.settle(tx, run.id, { tokens, usd: costUsd })
         health.ended(tx, run.agent_id, "abandoned")
-        const data = { runId: run.id, attempt: run.attempt, state: "abandoned", ...usage, error }
+        const data = {
+          runId: run.id,
+          attempt: run.attempt,
+          state: "abandoned",
+          inputTokens,
+          outputTokens: run.output_tokens,
+          error
+        }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
         tx.publish({
           _tag: "ProactiveActionCompleted",
