@@ -37,7 +37,12 @@ const settable = Effect.map(Effect.clock, (clock) => {
     unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + offset,
     sleep: (duration) => clock.sleep(duration)
   }
-  return { clock: shifted, move: (millis: number) => void (offset += millis) }
+  return {
+    clock: shifted,
+    move: (millis: number): void => {
+      offset += millis
+    }
+  }
 })
 /** Every event waits, as none may run: what is measured is the scheduler, and what is recorded of it. */
 const on = (filename: string) =>

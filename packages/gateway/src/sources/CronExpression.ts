@@ -26,12 +26,25 @@ const FIELDS = [
 // Narrower than the library, whose `H` draws another minute at each start, and whose `L`, `#` and `?` crontab lacks.
 const ITEM = /^(?:\*|(?:\d+|[a-z]{3})(?:-(?:\d+|[a-z]{3}))?)(?:\/(\d+))?$/i
 
-const readCalendar = (fields: ReadonlyArray<string>): Either.Either<WallCalendar, string> =>
-  Either.try({
-    // Read by the library, asked here: its answers around clock changes depend on the instant it is asked from, and take long.
-    try: () => fromFields(CronExpressionParser.parse(fields.join(" "), { tz: "UTC", currentDate: 0 })),
+// Reading one takes as long as a hundred instants of it, and many jobs say the same.
+const calendars = new Map<string, WallCalendar>()
+const CALENDARS_LIMIT = 1_000
+
+const readCalendar = (fields: ReadonlyArray<string>): Either.Either<WallCalendar, string> => {
+  const text = fields.join(" ")
+  const read = calendars.get(text)
+  if (read !== undefined) return Either.right(read)
+  return Either.try({
+    try: () => {
+      // Read by the library, asked here: its answers around clock changes depend on the instant it is asked from, and take long.
+      const calendar = fromFields(CronExpressionParser.parse(text, { tz: "UTC", currentDate: 0 }))
+      if (calendars.size >= CALENDARS_LIMIT) calendars.clear()
+      calendars.set(text, calendar)
+      return calendar
+    },
     catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
   })
+}
 
 /** What is wrong with how a field is written. */
 const formProblem = (text: string, max: number): string | undefined => {
