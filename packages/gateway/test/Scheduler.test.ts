@@ -242,6 +242,66 @@ describe("changing jobs", () => {
     }).pipe(Effect.provide(memory({})))
   )
 
+  it.scoped("add answers with the next five instants, and next with as many as are asked for", () =>
+    Effect.gen(function* () {
+      const scheduler = yield* Scheduler
+      const times = (dates: ReadonlyArray<Date>) => dates.map((at) => at.toISOString().slice(0, 16))
+      const daily = yield* scheduler.add({
+        name: "daily",
+        schedule: { kind: "cron", expression: ["0 9 * * *", "30 17 * * 5"], timezone: "Europe/Berlin" },
+        instruction: "look"
+      })
+      const five = ["1970-01-01T08:00", "1970-01-02T08:00", "1970-01-02T16:30", "1970-01-03T08:00", "1970-01-04T08:00"]
+      expect(times(daily.next)).toEqual(five)
+      expect(times(yield* scheduler.next(daily.id))).toEqual(five)
+      expect(times(yield* scheduler.next(daily.id, 2))).toEqual(five.slice(0, 2))
+      expect(times((yield* scheduler.add(at(HOUR))).next)).toEqual(["1970-01-01T01:00"])
+      expect((yield* Effect.flip(scheduler.next("job_x"))).message).toBe('there is no job "job_x"')
+    }).pipe(Effect.provide(memory({})))
+  )
+
+  it.scoped("jitter puts each instant off by the job's own part, which a restart does not change", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const jitterMs = 10 * MINUTE
+      const delays = Effect.map(Scheduler, (scheduler) => scheduler.list().map(({ delayMs }) => delayMs))
+      const first = yield* Effect.gen(function* () {
+        const scheduler = yield* Scheduler
+        for (let n = 0; n < 20; n++) yield* scheduler.add(every(HOUR, { jitterMs }))
+        return yield* delays
+      }).pipe(Effect.provide(gatewayOn(file, many)))
+      expect(new Set(first).size).toBeGreaterThan(10)
+      for (const delay of first) expect(delay >= 0 && delay <= jitterMs).toBe(true)
+      yield* Effect.gen(function* () {
+        expect(yield* delays).toEqual(first)
+        const told = yield* watch
+        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust(jitterMs)
+        const received = yield* told.until("GatewayEventReceived", 20)
+        expect(received.map(({ at }) => at - HOUR)).toEqual([...first].sort((a, b) => a - b))
+        // The instants themselves are the schedule's.
+        expect(new Set(yield* fires)).toEqual(new Set(["every 1970-01-01T01:00"]))
+      }).pipe(Effect.provide(gatewayOn(file, many)))
+    })
+  )
+
+  it.scoped("a rule that is wrong is refused, with what to write", () =>
+    Effect.gen(function* () {
+      const scheduler = yield* Scheduler
+      const refusals: ReadonlyArray<readonly [object, RegExp]> = [
+        [{ catchUp: "some" }, /catchUp: must be one of "skip", "once", "all", got "some"$/],
+        [{ graceMs: -1 }, /graceMs: must be a whole number, 0 or more, got -1$/],
+        [{ disableAfterFailures: 0 }, /disableAfterFailures/],
+        [{ instruction: "x".repeat(8_001) }, /instruction: must have 8000 characters or fewer, got 8001$/],
+        [{ schedule: { kind: "cron", expression: [], timezone: "UTC" } }, /^job "every": schedule: expression/]
+      ]
+      for (const [change, message] of refusals) {
+        expect((yield* Effect.flip(scheduler.add(every(MINUTE, change as Partial<NewJob>)))).message).toMatch(message)
+      }
+      expect(scheduler.status().jobs).toBe(0)
+    }).pipe(Effect.provide(memory({})))
+  )
+
   it.scoped("a removed or disabled job does not fire; enabled again it is due next, not for what has passed", () =>
     Effect.gen(function* () {
       const scheduler = yield* Scheduler

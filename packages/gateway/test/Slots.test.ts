@@ -146,6 +146,16 @@ describe("every instant of the past has a slot", () => {
         "06:00-07:00 ×2 skipped (the agent is stopped)"
       ])
       expect(yield* (yield* Store).find("slots", {})).toHaveLength(3)
+      const audit = yield* (yield* AuditLog).query({ kind: "job.skipped" })
+      expect(audit.map(({ data }) => data)).toEqual(
+        [1, 6].map((hour) => ({
+          jobId: cronJob,
+          name: "hourly",
+          at: hour * HOUR,
+          until: hour * HOUR,
+          reason: "the agent is stopped"
+        }))
+      )
     }).pipe(Effect.provide(memory(hourly())))
   )
 

@@ -115,6 +115,7 @@ describe("a gateway", () => {
           ["holds", "running"],
           ["recheck", "running"],
           ["scheduler", "running"],
+          ["slots", "running"],
           ["storage watch", "running"],
           ["outbox", "running"],
           ["outbox sweep", "running"],

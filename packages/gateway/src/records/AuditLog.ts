@@ -29,6 +29,8 @@ export type AuditKind =
   | "approval.decided"
   | "switch.changed"
   | "job.changed"
+  /** Instants of a job made no event: the first of them, and until when as it was written. */
+  | "job.skipped"
   | "policy.changed"
   | "session.overflowed"
   | "session.deleted"

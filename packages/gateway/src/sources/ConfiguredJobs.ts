@@ -7,7 +7,7 @@ import { Journal } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
 import type { JobRow, SlotRow } from "../records/Tables.ts"
 import type { JobSteps } from "./JobSteps.ts"
-import { type Entry, toEntry } from "./Jobs.ts"
+import { toEntry } from "./Jobs.ts"
 import { rangeOf } from "./Occurrences.ts"
 import { nextAfter } from "./ScheduleClock.ts"
 import { skippedRow } from "./Slots.ts"
@@ -77,8 +77,8 @@ const configured = (config: GatewayConfig): ReadonlyArray<Configured> => {
 const passedBefore = (before: JobRow, channels: ReadonlySet<string>, now: number): SlotRow | undefined => {
   const entry = toEntry(before, channels)
   const { next_at } = before
-  if (Either.isLeft(entry) || next_at === null || next_at > now - entry.right.delay) return undefined
-  const range = rangeOf(entry.right.compiled, next_at, now - entry.right.delay)
+  if (Either.isLeft(entry) || next_at === null || next_at > now) return undefined
+  const range = rangeOf(entry.right.compiled, next_at, now)
   const reason = before.enabled === 1 ? "its schedule was changed" : "disabled"
   return range.at > (before.accounted_at ?? Number.NEGATIVE_INFINITY)
     ? skippedRow(before.id, range, reason, now)
@@ -94,7 +94,6 @@ export const synchronise = (config: GatewayConfig, channels: ReadonlySet<string>
     const known = new Map((yield* store.find("jobs", { where: { origin: "config" } })).map((row) => [row.id, row]))
     const rows: Array<JobRow> = []
     const slots: Array<SlotRow> = []
-    const start = ({ compiled, delay }: Entry) => nextAfter(compiled, now - delay) ?? null
     for (const job of configured(config)) {
       const before = known.get(job.id)
       const created_at = before?.created_at ?? now
@@ -121,7 +120,7 @@ export const synchronise = (config: GatewayConfig, channels: ReadonlySet<string>
       const passed = before === undefined || goesOn ? undefined : passedBefore(before, channels, now)
       if (passed !== undefined) slots.push(passed)
       const accounted_at = passed?.until ?? row.accounted_at
-      rows.push(goesOn ? row : { ...row, accounted_at, next_at: start(entry) })
+      rows.push(goesOn ? row : { ...row, accounted_at, next_at: nextAfter(entry.compiled, now) ?? null })
     }
     const wanted = new Set(rows.map(({ id }) => id))
     const gone = [...known.values()].filter(({ id }) => !wanted.has(id))
@@ -130,7 +129,7 @@ export const synchronise = (config: GatewayConfig, channels: ReadonlySet<string>
         if (!known.has(row.id)) steps.note(tx, row, "added")
         tx.write({ op: "put", table: "jobs", row })
       }
-      for (const row of slots) tx.write({ op: "insert", table: "slots", row })
+      for (const row of slots) tx.write({ op: "put", table: "slots", row })
       for (const row of gone) {
         steps.note(tx, row, "removed")
         tx.write({ op: "delete", table: "jobs", where: { id: row.id } })

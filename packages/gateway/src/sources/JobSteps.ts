@@ -35,10 +35,10 @@ export const make = (jobs: Jobs, slots: Slots) =>
         set: slots.skip(tx, entry, range, reason)
       })
     /** The instants that have passed since the job was disabled; `undefined` when there are none. */
-    const passedDisabled = ({ compiled, delay, row }: Entry, now: number): readonly [Range, string] | undefined => {
-      if (row.enabled === 1 || row.next_at === null || row.next_at > now - delay) return undefined
+    const passedDisabled = ({ compiled, row }: Entry, now: number): readonly [Range, string] | undefined => {
+      if (row.enabled === 1 || row.next_at === null || row.next_at > now) return undefined
       const reason = row.disabled_for === null ? "disabled" : `disabled after ${row.failures} failures in a row`
-      return [rangeOf(compiled, row.next_at, now - delay), reason]
+      return [rangeOf(compiled, row.next_at, now), reason]
     }
     const enable = (tx: Tx, entry: Entry): void => {
       note(tx, entry.row, "enabled")
@@ -46,7 +46,7 @@ export const make = (jobs: Jobs, slots: Slots) =>
       const next_at =
         passed === undefined && entry.row.next_at !== null
           ? entry.row.next_at
-          : (nextAfter(entry.compiled, tx.now - entry.delay) ?? null)
+          : (nextAfter(entry.compiled, tx.now) ?? null)
       jobs.change(tx, entry, {
         ...(passed === undefined ? {} : slots.skip(tx, entry, ...passed)),
         enabled: 1,

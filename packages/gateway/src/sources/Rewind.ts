@@ -24,7 +24,7 @@ export const make = (jobs: Jobs) =>
       const found: Array<readonly [Entry, number]> = []
       for (const entry of jobs.values()) {
         const { next_at } = entry.row
-        const next = next_at === null ? undefined : nextAfter(entry.compiled, now - entry.delay)
+        const next = next_at === null ? undefined : nextAfter(entry.compiled, now)
         if (next_at !== null && next !== undefined && next < next_at) found.push([entry, next])
       }
       return found
@@ -34,20 +34,18 @@ export const make = (jobs: Jobs) =>
       const back = ahead(now)
       for (let from = 0; from < back.length; from += PAGE) {
         const page = back.slice(from, from + PAGE)
-        const mostDelay = Math.max(...page.map(([{ delay }]) => delay))
         const ids = page.map(([{ row }]) => row.id)
-        const rows = yield* store.find("slots", { where: { job_id: { in: ids }, until: { gt: now - mostDelay } } })
+        const rows = yield* store.find("slots", { where: { job_id: { in: ids }, until: { gt: now } } })
         const rowsOf = new Map<string, Array<SlotRow>>()
         for (const row of rows) rowsOf.set(row.job_id, [...(rowsOf.get(row.job_id) ?? []), row])
         yield* journal.step((tx) => {
           for (const [entry, next_at] of page) {
-            const until = now - entry.delay
-            let accounted_at = until
+            let accounted_at = now
             for (const { at, job_id, state, until: last } of rowsOf.get(entry.row.id) ?? []) {
               if (state !== "skipped") accounted_at = Math.max(accounted_at, at)
-              else if (at > until) tx.write({ op: "delete", table: "slots", where: { job_id, at } })
-              else if (last > until) {
-                const { count, until: end } = rangeOf(entry.compiled, at, until)
+              else if (at > now) tx.write({ op: "delete", table: "slots", where: { job_id, at } })
+              else if (last > now) {
+                const { count, until: end } = rangeOf(entry.compiled, at, now)
                 tx.write({
                   op: "update",
                   table: "slots",

@@ -9,7 +9,7 @@ import type { Schedule } from "../domain/Schedule.ts"
 import type { SchedulerStatus } from "../domain/Status.ts"
 import type { Admission, Receipt } from "../harness/Admission.ts"
 import * as Alarm from "../internal/Alarm.ts"
-import type { AuditLog } from "../records/AuditLog.ts"
+import { AuditLog } from "../records/AuditLog.ts"
 import type { EventBus } from "../records/EventBus.ts"
 import { Journal } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
@@ -116,7 +116,7 @@ export const make = (config: GatewayConfig) =>
       Effect.suspend(() => Effect.ignore(untilDone(rewind)))
     )
     const jobs = new Jobs(alarm)
-    const slots = new Slots(jobs)
+    const slots = new Slots(jobs, yield* AuditLog)
     const steps = yield* JobSteps.make(jobs, slots)
     const rewind = yield* Rewind.make(jobs)
     const firing = yield* Firing.make({ config, jobs, slots, steps, alarm })
@@ -162,11 +162,10 @@ export const make = (config: GatewayConfig) =>
         }
         const unroutable = deliverTo === undefined ? undefined : routeProblem(deliverTo, channels)
         if (unroutable !== undefined) return yield* Either.left(`deliverTo: ${unroutable}`)
-        const rules = yield* Either.mapLeft(decodeRules(job), (error) =>
-          ParseResult.ArrayFormatter.formatErrorSync(error)
-            .map(({ message, path }) => `${path.join(".")}: ${message}`)
-            .join("; ")
-        )
+        const rules = yield* Either.mapLeft(decodeRules(job), (error) => {
+          const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+          return `${issue?.path.join(".")}: ${issue?.message}`
+        })
         const schedule = job.schedule.kind === "every" ? { anchor: now, ...job.schedule } : job.schedule
         return {
           id: nextId("job", now),
@@ -201,7 +200,7 @@ export const make = (config: GatewayConfig) =>
           const made = Either.flatMap(valid, () => toRow(job, now))
           if (Either.isLeft(made)) return yield* fail(made.left)
           const entry = yield* toEntry(made.right, channels)
-          const next = upcoming(entry.compiled, now - entry.delay, SHOWN)
+          const next = upcoming(entry.compiled, now, SHOWN)
           const [first] = next
           if (first === undefined) return yield* fail("it would never be due: its time has passed")
           const added: Entry = { ...entry, row: { ...entry.row, next_at: first } }
@@ -242,8 +241,8 @@ export const make = (config: GatewayConfig) =>
           .sort((a, b) => (a.row.next_at ?? Number.MAX_VALUE) - (b.row.next_at ?? Number.MAX_VALUE))
           .map(toJob),
       next: (id, count = SHOWN) =>
-        Effect.zipWith(find(id), Clock.currentTimeMillis, ({ compiled, delay }, now) =>
-          dates(upcoming(compiled, now - delay, Math.min(count, MOST_SHOWN)))
+        Effect.zipWith(find(id), Clock.currentTimeMillis, ({ compiled }, now) =>
+          dates(upcoming(compiled, now, Math.min(count, MOST_SHOWN)))
         ),
       history: (id, { before = new Date(8.64e15), limit = 100 } = {}) =>
         Effect.gen(function* () {

@@ -1,5 +1,6 @@
 import { Effect } from "effect"
 import type { Slot } from "../domain/Job.ts"
+import type { AuditLogShape } from "../records/AuditLog.ts"
 import type { Tx } from "../records/Journal.ts"
 import type { StoreShape } from "../records/Store.ts"
 import type { EventRow, JobRow, RunRow, SlotRow } from "../records/Tables.ts"
@@ -78,9 +79,11 @@ export class Slots {
   private readonly open = new Map<string, OpenSlot>()
   private readonly counts = new Map<string, number>()
   private readonly jobs: Jobs
+  private readonly audit: AuditLogShape
 
-  constructor(jobs: Jobs) {
+  constructor(jobs: Jobs, audit: AuditLogShape) {
     this.jobs = jobs
+    this.audit = audit
   }
   /** The slot this event is of, while that is open. */
   get(eventId: string): OpenSlot | undefined {
@@ -119,7 +122,7 @@ export class Slots {
 
   /**
    * These instants make no event. Those that follow others skipped for the same reason are added to their row, so that a job
-   * that is skipped for a year has one. What the job's row is to say of it.
+   * that is skipped for a year has one, and one record in the audit. What the job's row is to say of it.
    */
   skip(tx: Tx, entry: Entry, range: Range, reason: string): Partial<JobRow> {
     const { accounted_at, id } = entry.row
@@ -134,7 +137,10 @@ export class Slots {
       this.jobs.noteSkipped(tx, entry, { ...before, ...set })
     } else {
       const row = skippedRow(id, at === range.at ? range : { ...range, at, count: undefined }, reason, tx.now)
-      tx.write({ op: "insert", table: "slots", row })
+      // The first slot of a job may meet those of another that had its id.
+      tx.write({ op: accounted_at === null ? "put" : "insert", table: "slots", row })
+      const data = { jobId: id, name: entry.row.name, at: row.at, until: row.until, reason }
+      this.audit.append(tx, { kind: "job.skipped", data })
       this.jobs.noteSkipped(tx, entry, row)
     }
     return { accounted_at: range.until }
@@ -156,11 +162,11 @@ export class Slots {
       started_at: tx.now,
       ended_at: null
     }
-    const isNew = accounted_at === null || at > accounted_at
+    const isNew = accounted_at !== null && at > accounted_at
     tx.write({ op: isNew ? "insert" : "put", table: "slots", row })
     this.jobs.noteSkipped(tx, entry, undefined)
     tx.onCommit(() => this.add(eventId, { jobId: id, at, late }))
-    return { last_at: at, accounted_at: isNew ? at : accounted_at }
+    return { last_at: at, accounted_at: Math.max(at, accounted_at ?? at) }
   }
   end(tx: Tx, eventId: string, { jobId, at }: OpenSlot, { reason, state }: SlotEnd): void {
     tx.write({
