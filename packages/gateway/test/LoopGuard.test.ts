@@ -3,7 +3,7 @@ import { GatewayService, Policy, PolicyEngine } from "@postilion/gateway"
 import type { BusEvent } from "@postilion/gateway/domain/BusEvent"
 import type { GatewayConfigInput } from "@postilion/gateway/domain/Config"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
-import { ChainCounts } from "@postilion/gateway/harness/ChainCounts"
+import { RecentCounts } from "@postilion/gateway/harness/RecentCounts"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Effect, Stream, TestClock } from "effect"
 import { gateway, gatewayOn, tempFile, watch } from "./TestGateway.ts"
@@ -157,7 +157,7 @@ describe("the loop guard", () => {
   )
 
   it("counts a chain's last minute, and holds no more than that", () => {
-    const counts = new ChainCounts()
+    const counts = new RecentCounts()
     expect([1, 2, 3].map(() => counts.add("a", 0))).toEqual([1, 2, 3])
     expect([counts.add("a", 59_999), counts.add("a", 60_000), counts.add("a", 119_999)]).toEqual([4, 2, 2])
     for (let i = 0; i < 1_000; i++) counts.add(`chain ${i}`, 200_000 + i * 1_000)

@@ -20,13 +20,14 @@ import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
+import { type Cause, causeOf } from "./Causes.ts"
 import { type Answers, type Suspended, settle } from "./Chain.ts"
-import { type Cause, ChainCounts, causeOf } from "./ChainCounts.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { PolicyEngine } from "./PolicyEngine.ts"
+import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
 import { StateView } from "./StateView.ts"
 import { type Case, make as makeVerdict } from "./Verdict.ts"
 
@@ -85,7 +86,7 @@ export const make = (config: GatewayConfig) =>
     const nextId = makeIds()
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
-    const chains = new ChainCounts()
+    const chains = new RecentCounts()
     const deciding = yield* FiberMap.make<string>()
     const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
     const resumed = yield* Effect.makeLatch()
@@ -208,7 +209,7 @@ export const make = (config: GatewayConfig) =>
         yield* loadHolds(store, holds)
         alarm.reset()
         const now = yield* Clock.currentTimeMillis
-        yield* chains.load(store, now)
+        yield* loadCounts(chains, store, "chain_root", now)
         for (const { dueAt, event, onChange } of holds.values()) {
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
           else if (dueAt !== undefined) alarm.set(event.id, dueAt)
