@@ -17,6 +17,9 @@ export class HeartbeatHistory {
   of(agentId: string): History {
     return this.agents.get(agentId) ?? UNSEEN
   }
+  set(agentId: string, history: History): void {
+    this.agents.set(agentId, history)
+  }
   /** Something other than a heartbeat happened to the agent, and no run caused it. */
   changed(agentId: string): void {
     const history = this.of(agentId)

@@ -6,8 +6,27 @@ import type { RunRecord } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
 import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
+type EventColumns = Pick<
+  EventRow,
+  | "id"
+  | "source"
+  | "timestamp"
+  | "agent_id"
+  | "payload"
+  | "priority"
+  | "metadata"
+  | "trace_id"
+  | "sender"
+  | "session_key"
+  | "caused_by"
+  | "chain_root"
+  | "chain_depth"
+  | "chain_count"
+  | "reply_to"
+>
+
 /** The event a row holds. */
-export const toEvent = (row: EventRow): GatewayEvent => ({
+export const toEvent = (row: EventColumns): GatewayEvent => ({
   id: row.id,
   source: row.source,
   timestamp: new Date(row.timestamp),

@@ -165,9 +165,11 @@ const make = Effect.gen(function* () {
       Effect.mapError(storeError("the write failed; nothing of it was kept"))
     )
   }
-  const find = <T extends Table>(table: T, query: Query<T>) => {
+  const find = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(table: T, query: Query<T, C>) => {
     const order = query.orderBy
-    return sql<Rows[T]>`SELECT * FROM ${sql(table)}
+    const columns =
+      query.columns === undefined ? sql.literal("*") : sql.csv(query.columns.map((name) => sql`${sql(name)}`))
+    return sql<Pick<Rows[T], C>>`SELECT ${columns} FROM ${sql(table)}
       WHERE ${conditions(query.where ?? {})}
       ${order === undefined ? sql.literal("") : sql`ORDER BY ${sql(order[0])} ${sql.literal(order[1] === "asc" ? "ASC" : "DESC")}`}
       ${query.limit === undefined ? sql.literal("") : sql`LIMIT ${query.limit}`}`.pipe(
