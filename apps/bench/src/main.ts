@@ -1,5 +1,6 @@
 import { cpus } from "node:os"
 import { Console, Effect } from "effect"
+import { backtest } from "./Backtest.ts"
 import { decisions } from "./Decisions.ts"
 import { durable } from "./Durable.ts"
 import { memory } from "./Memory.ts"
@@ -10,7 +11,8 @@ const benchmarks = {
   decisions: Effect.map(decisions, table),
   durable: Effect.map(durable, table),
   restart: Effect.map(restart, table),
-  memory
+  memory,
+  backtest
 }
 const wanted = process.argv.slice(2)
 
