@@ -76,6 +76,8 @@ export class ManualClock implements Clock.Clock {
 const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
 const turns = Effect.repeatN(turn, 6)
 
+const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"] as const
+
 export const randomConfig = (roll: Dice): GatewayConfigInput => ({
   agents: {
     ops: { budget: { tokensPerHour: pick(roll, [300, 2_000, 100_000]), usdPerDay: pick(roll, [0.01, 1]) } },
@@ -92,7 +94,7 @@ export const randomConfig = (roll: Dice): GatewayConfigInput => ({
     approvers: pick(roll, [1, 2]),
     requireApprovalFor: ["deploy"],
     loopGuard: { maxDepth: 2, maxPerMinute: 3 },
-    ...(roll() < 0.5 ? { businessHours: { from: "08:00", to: "18:00" } } : {})
+    ...(roll() < 0.5 ? { businessHours: { from: "08:00", to: "18:00", days: DAYS } } : {})
   }
 })
 
@@ -173,7 +175,7 @@ export const live = (
       Effect.gen(function* () {
         causes.push(runId)
         if (causes.length > 50) causes.shift()
-        yield* Effect.sleep(Math.floor(roll() ** 3 * 20 * MINUTE))
+        yield* Effect.sleep(Math.floor(roll() ** 3 * 5 * MINUTE))
         return {
           ...answerOf("done"),
           usage: { inputTokens: Math.floor(roll() * 90), outputTokens: Math.floor(roll() * 30) }
@@ -187,7 +189,7 @@ export const live = (
         for (const policy of custom) yield* engine.addPolicy(policy)
         for (let i = 0; i < each; i++) {
           yield* gw.submit(randomInput(roll, causes))
-          if (roll() < 0.5) yield* clock.pass(Math.floor(roll() ** 4 * 90 * MINUTE))
+          if (roll() < 0.5) yield* clock.pass(Math.floor(roll() ** 4 * 60 * MINUTE))
           if (roll() > 0.1) continue
           const [waiting] = yield* gw.approvals
           if (waiting === undefined) continue

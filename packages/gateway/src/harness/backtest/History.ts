@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import { firstIdAt } from "../../domain/Ids.ts"
-import { toEvent } from "../../records/EventCodec.ts"
+import { toLazyEvent } from "../../records/EventCodec.ts"
 import type { StoreError, StoreShape } from "../../records/Store.ts"
 import type { DecisionRow } from "../../records/Tables.ts"
 import {
@@ -16,7 +16,7 @@ import {
 } from "./Subject.ts"
 
 /** Rows read at a time. */
-const PAGE = 1_000
+const PAGE = 2_000
 
 const grouped = <A extends { readonly event_id: string }>(rows: ReadonlyArray<A>): ReadonlyMap<string, Array<A>> => {
   const groups = new Map<string, Array<A>>()
@@ -28,18 +28,6 @@ const grouped = <A extends { readonly event_id: string }>(rows: ReadonlyArray<A>
   return groups
 }
 const NONE: ReadonlyArray<never> = []
-
-/** The event of a row; its payload, which few policies look at, is read when one does. */
-const lazyEvent = (row: EventPart): Subject["event"] => {
-  let payload: { readonly value: unknown } | undefined
-  return Object.defineProperty(toEvent({ ...row, payload: "null" }), "payload", {
-    enumerable: true,
-    get: () => {
-      payload ??= { value: JSON.parse(row.payload) as unknown }
-      return payload.value
-    }
-  })
-}
 
 /** A part of the history, in order. */
 export interface Part {
@@ -76,7 +64,7 @@ export const make = (
       return rows.map((row) => ({
         id: row.id,
         agentId: row.agent_id,
-        event: lazyEvent(row),
+        event: toLazyEvent(row),
         row,
         // Ids are in the order they were made.
         runs: runsOf.get(row.id)?.sort((a, b) => (a.id < b.id ? -1 : 1)) ?? NONE,

@@ -68,11 +68,12 @@ export class Replay {
   /** A decision of the record, in order. */
   *occasion(occasion: Occasion): Steps {
     const { at, subject } = occasion
-    if ((this.due.first()?.at ?? Number.POSITIVE_INFINITY) <= at) yield* this.advance(at)
+    if ((this.due.first()?.at ?? Number.POSITIVE_INFINITY) <= at) yield* this.advance(at, subject.id)
     const { state: facts } = Evidence.decode(occasion.evidence)
+    const first = subject.facts === undefined
     subject.facts ??= facts
     this.lastSeen.saw(subject.agentId, facts, occasion.action === "execute")
-    if (occasion.first) this.came(subject, at)
+    if (first) this.came(subject, at)
     if (subject.differs) return this.record(occasion)
 
     const state = this.see(subject, facts, at)
@@ -99,12 +100,13 @@ export class Replay {
     this.act(subject, judged, at)
   }
 
-  /** What the replay does by itself until `now`. */
-  *advance(now: number): Steps {
+  /** What the replay does by itself until `now`, and then, as a gateway does, in the order of ids until that of `upTo`. */
+  *advance(now: number, upTo?: string): Steps {
     while (true) {
       const first = this.due.first()
       if (first === undefined || first.at > now) return
       const { at, key } = first
+      if (at === now && upTo !== undefined && key > `due:${upTo}`) return
       const timer = this.timers.get(key)
       this.due.delete(key)
       this.timers.delete(key)

@@ -105,8 +105,6 @@ export interface Occasion {
   readonly dueAt: number | null
   readonly mergeKey: string | null
   readonly mergedInto: string | null
-  /** The event came with it. */
-  readonly first: boolean
 }
 
 /** The decision on an event that was decided finally when it came. */
@@ -124,8 +122,7 @@ export const onlyOccasion = (subject: Subject): Occasion | undefined => {
     evidence,
     dueAt: null,
     mergeKey: merge_key,
-    mergedInto: merged_into,
-    first: true
+    mergedInto: merged_into
   }
 }
 
@@ -140,6 +137,5 @@ export const occasionOf = (subject: Subject, row: DecisionRow): Occasion => ({
   dueAt: row.due_at,
   mergeKey: row.merge_key,
   // A leader's window has an end; whoever joins one has none.
-  mergedInto: row.action === "merge" && row.due_at === null ? subject.row.merged_into : null,
-  first: subject.facts === undefined
+  mergedInto: row.action === "merge" && row.due_at === null ? subject.row.merged_into : null
 })
