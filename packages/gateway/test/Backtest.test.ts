@@ -4,13 +4,13 @@ import { Effect } from "effect"
 import { decisionsIn, dice, live, ManualClock, policiesOf, randomConfig } from "./BacktestHistory.ts"
 import { sqlite, tempFile } from "./TestGateway.ts"
 
-const reproduces = (seed: number, events: number, restarts: number) =>
+const reproduces = (seed: number, events: number, restarts: number, pace?: number) =>
   Effect.gen(function* () {
     const clock = new ManualClock(Date.UTC(2026, 2, 27, 20))
     const roll = dice(seed)
     const config = randomConfig(roll)
     const file = yield* tempFile
-    yield* live(clock, file, config, roll, events, restarts)
+    yield* live(clock, file, config, roll, events, restarts, pace)
     yield* Effect.gen(function* () {
       const store = yield* Store
       const report = yield* Backtest.run({ policies: yield* policiesOf(config), config })
@@ -23,6 +23,12 @@ const reproduces = (seed: number, events: number, restarts: number) =>
   })
 
 describe("a backtest of the policies that were live", () => {
+  it.scoped(
+    "decides 10,000 random events as they were decided, over ten restarts",
+    () => reproduces(7, 10_000, 10, 0.1),
+    600_000
+  )
+
   for (const seed of [1, 2, 3, 4, 5, 6]) {
     it.scoped(
       `decides 300 random events as they were decided, over three restarts (seed ${seed})`,

@@ -167,7 +167,8 @@ export const live = (
   config: GatewayConfigInput,
   roll: Dice,
   events: number,
-  restarts: number
+  restarts: number,
+  pace = 0.5
 ) =>
   Effect.gen(function* () {
     const causes: Array<string> = []
@@ -189,7 +190,7 @@ export const live = (
         for (const policy of custom) yield* engine.addPolicy(policy)
         for (let i = 0; i < each; i++) {
           yield* gw.submit(randomInput(roll, causes))
-          if (roll() < 0.5) yield* clock.pass(Math.floor(roll() ** 4 * 60 * MINUTE))
+          if (roll() < pace) yield* clock.pass(Math.floor(roll() ** 4 * 60 * MINUTE))
           if (roll() > 0.1) continue
           const [waiting] = yield* gw.approvals
           if (waiting === undefined) continue
