@@ -10,7 +10,7 @@ import { Effect, Layer, Schedule } from "effect"
 import { writeHistory } from "./History.ts"
 import { rate } from "./Report.ts"
 
-const SIZES = [100_000]
+const SIZES = [100_000, 1_000_000]
 const CONFIG = { policies: { dailyTokenBudget: "unlimited", maxActionsPerHour: 1_000 } } as const
 
 const freeze = Policy.make("Freeze", {

@@ -81,6 +81,9 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
     const store = yield* Store
     const config = yield* decodeConfig(options.config ?? {})
     const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
+    const tags = options.policies.map(({ _tag }) => _tag)
+    const twice = tags.find((tag, i) => tags.indexOf(tag) !== i)
+    if (twice !== undefined) yield* wrong("policies", `there are two of the name "${twice}"; leave one out`)
     const now = yield* Clock.currentTimeMillis
     const from = options.from === undefined ? 0 : yield* instantOf("from", options.from, now)
     const to = options.to === undefined ? Number.POSITIVE_INFINITY : yield* instantOf("to", options.to, now)
@@ -97,12 +100,9 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
       Effect.gen(function* () {
         events += part.events
         for (const run of part.runs) replay.costs.ran(run)
-        const [first] = part.occasions
-        if (!checked && first !== undefined) {
-          yield* checkZone(first.evidence, zone)
-          checked = true
-        }
         for (const occasion of part.occasions) {
+          if (!checked) yield* checkZone(occasion.evidence, zone)
+          checked = true
           const waiting = drive(replay.occasion(occasion))
           if (waiting !== undefined) yield* waiting
           end = occasion.at

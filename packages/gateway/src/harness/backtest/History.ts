@@ -28,10 +28,11 @@ const grouped = <A extends { readonly event_id: string }>(rows: ReadonlyArray<A>
   return groups
 }
 const NONE: ReadonlyArray<never> = []
+const LAST = Number.MAX_SAFE_INTEGER
 
 /** A part of the history, in order. */
 export interface Part {
-  readonly occasions: ReadonlyArray<Occasion>
+  readonly occasions: Iterable<Occasion>
   /** Events that came in it. */
   readonly events: number
   readonly runs: ReadonlyArray<RunPart>
@@ -50,7 +51,8 @@ export const make = (
   const open = new Map<string, Subject>()
   const isInRange = ({ received_at }: EventPart): boolean => received_at >= from && received_at < to
 
-  const subjectsOf = (rows: ReadonlyArray<EventPart>): Effect.Effect<ReadonlyArray<Subject>, StoreError> =>
+  /** Reads what was run and asked for these events. Makes a subject of each when it comes to it: most are not kept. */
+  const subjectsOf = (rows: ReadonlyArray<EventPart>) =>
     Effect.gen(function* () {
       const ids = rows.filter(({ action, held }) => held === 1 || action === "execute").map(({ id }) => id)
       const held = rows.filter((row) => row.held === 1).map(({ id }) => id)
@@ -61,7 +63,7 @@ export const make = (
           ? NONE
           : yield* store.find("approvals", { columns: APPROVAL_COLUMNS, where: { event_id: { in: held } } })
       const [runsOf, approvalsOf] = [grouped(runs), grouped(approvals)]
-      return rows.map((row) => ({
+      const subjectOf = (row: EventPart): Subject => ({
         id: row.id,
         agentId: row.agent_id,
         event: toLazyEvent(row),
@@ -79,7 +81,8 @@ export const make = (
         merged: null,
         approval: null,
         until: undefined
-      }))
+      })
+      return { runs, subjectOf }
     })
   /** Decisions on events that were decided for good before, such as those of which a run was abandoned. */
   const reopened = (decisions: ReadonlyArray<DecisionRow>, seqs: readonly [number, number]) =>
@@ -98,9 +101,10 @@ export const make = (
         where: { event_id: { in: rows.map(({ id }) => id) }, seq: { lt: decisions[0]?.seq ?? 0 } }
       })
       const past = grouped(before)
-      for (const subject of yield* subjectsOf(rows)) {
-        const executed = past.get(subject.id)?.filter(({ action }) => action === "execute").length ?? 0
-        open.set(subject.id, Object.assign(subject, { recordedRuns: executed, replayedRuns: executed }))
+      const { subjectOf } = yield* subjectsOf(rows)
+      for (const row of rows) {
+        const executed = past.get(row.id)?.filter(({ action }) => action === "execute").length ?? 0
+        open.set(row.id, Object.assign(subjectOf(row), { recordedRuns: executed, replayedRuns: executed }))
       }
     })
 
@@ -125,10 +129,11 @@ export const make = (
           orderBy: ["seq", "asc"],
           limit: PAGE
         })
-        const coming = yield* subjectsOf(rows.filter(isInRange))
+        const coming = rows.filter(isInRange)
+        const { runs, subjectOf } = yield* subjectsOf(coming)
         after = rows.at(-1)?.seq ?? after
         // After the last event come the decisions on what is still held.
-        const until = rows.length === 0 ? Number.MAX_SAFE_INTEGER : (rows.at(-1)?.accepted_seq ?? order)
+        const until = rows.length === 0 ? LAST : (rows.at(-1)?.accepted_seq ?? order)
         let came = 0
         let counted = false
         while (true) {
@@ -139,28 +144,32 @@ export const make = (
           })
           const upTo = decisions.length < PAGE ? until : (decisions.at(-1)?.seq ?? until)
           const arrived = came
-          while ((coming[came]?.row.accepted_seq ?? Number.POSITIVE_INFINITY) <= upTo) came += 1
+          while ((coming[came]?.accepted_seq ?? Number.POSITIVE_INFINITY) <= upTo) came += 1
           const arriving = coming.slice(arrived, came)
-          for (const subject of arriving) if (subject.row.held === 1) open.set(subject.id, subject)
+          for (const row of arriving) if (row.held === 1) open.set(row.id, subjectOf(row))
           yield* reopened(decisions, seqs)
-          const occasions: Array<Occasion> = []
-          let next = 0
-          const decidedUntil = (seq: number): void => {
-            for (let row = decisions[next]; row !== undefined && row.seq < seq; row = decisions[++next]) {
-              const subject = open.get(row.event_id)
-              if (subject !== undefined) occasions.push(occasionOf(subject, row))
+          const occasions = function* (): Iterable<Occasion> {
+            let next = 0
+            const decided = (seq: number): Occasion | undefined => {
+              for (let row = decisions[next]; row !== undefined && row.seq < seq; row = decisions[next]) {
+                next += 1
+                const subject = open.get(row.event_id)
+                if (subject !== undefined) return occasionOf(subject, row)
+              }
+              return undefined
             }
+            for (const row of arriving) {
+              for (let again = decided(row.accepted_seq); again !== undefined; again = decided(row.accepted_seq))
+                yield again
+              const only = row.held === 0 ? onlyOccasion(subjectOf(row)) : undefined
+              if (only !== undefined) yield only
+            }
+            for (let again = decided(LAST); again !== undefined; again = decided(LAST)) yield again
           }
-          for (const subject of arriving) {
-            decidedUntil(subject.row.accepted_seq)
-            const only = subject.row.held === 0 ? onlyOccasion(subject) : undefined
-            if (only !== undefined) occasions.push(only)
-          }
-          decidedUntil(Number.POSITIVE_INFINITY)
           yield* then({
-            occasions,
+            occasions: occasions(),
             events: arriving.length,
-            runs: counted ? NONE : coming.flatMap(({ runs }) => runs)
+            runs: counted ? NONE : runs
           })
           counted = true
           for (const { action, due_at, event_id } of decisions) {
