@@ -7,7 +7,8 @@ import { nextTurn } from "../internal/NextTurn.ts"
 import * as Evidence from "../records/Evidence.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import * as History from "./backtest/History.ts"
-import { Replay, type Steps } from "./backtest/Replay.ts"
+import { Replay } from "./backtest/Replay.ts"
+import type { Steps } from "./backtest/Timers.ts"
 import { Chain, makeAsk } from "./Chain.ts"
 import type { SchedulingPolicy } from "./Policy.ts"
 
@@ -33,7 +34,11 @@ export interface BacktestOptions {
 const wrong = (path: string, message: string) =>
   new GatewayConfigError({ path, message: `backtest: ${path}: ${message}` })
 
-const instantOf = (path: string, given: Instant, now: number): Effect.Effect<number, GatewayConfigError> => {
+const instantOf = (
+  range: { readonly [path: string]: Instant },
+  now: number
+): Effect.Effect<number, GatewayConfigError> => {
+  const [[path, given] = ["", 0]] = Object.entries(range)
   if (typeof given === "string") {
     const ago = Option.getOrUndefined(Duration.decodeUnknown(given.replace(/^\s*-\s*/, "")))
     if (/^\s*-/.test(given) && ago !== undefined) return Effect.succeed(now - Duration.toMillis(ago))
@@ -85,8 +90,8 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
     const twice = tags.find((tag, i) => tags.indexOf(tag) !== i)
     if (twice !== undefined) yield* wrong("policies", `there are two of the name "${twice}"; leave one out`)
     const now = yield* Clock.currentTimeMillis
-    const from = options.from === undefined ? 0 : yield* instantOf("from", options.from, now)
-    const to = options.to === undefined ? Number.POSITIVE_INFINITY : yield* instantOf("to", options.to, now)
+    const from = options.from === undefined ? 0 : yield* instantOf({ from: options.from }, now)
+    const to = options.to === undefined ? Number.POSITIVE_INFINITY : yield* instantOf({ to: options.to }, now)
     const replay = new Replay(config, zone, {
       chain: new Chain(options.policies),
       ask: makeAsk(yield* Effect.runtime<never>(), config.limits.policyTimeoutMs),

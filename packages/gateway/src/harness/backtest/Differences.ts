@@ -154,7 +154,8 @@ export class LastSeen {
     })
     const hourIsOver = now >= latest.rate.resetsAt.getTime()
     return {
-      ...ofAgent,
+      ...own,
+      heartbeat: ofAgent.heartbeat,
       now: new Date(now),
       budget: budgets[0] ?? own.budget,
       budgets,
@@ -163,8 +164,7 @@ export class LastSeen {
         : latest.rate,
       pending: latest.pending,
       merge: null,
-      approval: null,
-      chain: own.chain
+      approval: null
     }
   }
 }

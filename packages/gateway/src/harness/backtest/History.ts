@@ -1,10 +1,12 @@
 import { Effect } from "effect"
 import { firstIdAt } from "../../domain/Ids.ts"
 import { toLazyEvent } from "../../records/EventCodec.ts"
+import * as Evidence from "../../records/Evidence.ts"
 import type { StoreError, StoreShape } from "../../records/Store.ts"
 import type { DecisionRow } from "../../records/Tables.ts"
 import {
   APPROVAL_COLUMNS,
+  DECISION_COLUMNS,
   EVENT_COLUMNS,
   type EventPart,
   type Occasion,
@@ -29,6 +31,15 @@ const grouped = <A extends { readonly event_id: string }>(rows: ReadonlyArray<A>
 }
 const NONE: ReadonlyArray<never> = []
 const LAST = Number.MAX_SAFE_INTEGER
+
+/** Whether another decision on the event is not to be expected. */
+const isLast = ({ action, at, due_at }: DecisionRow, subject: Subject | undefined): boolean => {
+  if (action === "queue") return false
+  if (action === "merge") return due_at === null
+  if (action !== "escalate") return true
+  const answer = subject?.approvals.at(-1)
+  return (answer?.state === "denied" || answer?.state === "expired") && answer.requested_at === at
+}
 
 /** A part of the history, in order. */
 export interface Part {
@@ -100,11 +111,13 @@ export const make = (
       const before = yield* store.find("decisions", {
         where: { event_id: { in: rows.map(({ id }) => id) }, seq: { lt: decisions[0]?.seq ?? 0 } }
       })
-      const past = grouped(before)
+      const past = grouped([...before].sort((a, b) => a.seq - b.seq))
       const { subjectOf } = yield* subjectsOf(rows)
       for (const row of rows) {
-        const executed = past.get(row.id)?.filter(({ action }) => action === "execute").length ?? 0
-        open.set(row.id, Object.assign(subjectOf(row), { recordedRuns: executed, replayedRuns: executed }))
+        const decided = past.get(row.id) ?? []
+        const runs = decided.filter(({ action }) => action === "execute").length
+        const facts = decided[0] && Evidence.decode(decided[0].evidence).state
+        open.set(row.id, Object.assign(subjectOf(row), { facts, recordedRuns: runs, replayedRuns: runs }))
       }
     })
 
@@ -138,6 +151,7 @@ export const make = (
         let counted = false
         while (true) {
           const decisions = yield* store.find("decisions", {
+            columns: DECISION_COLUMNS,
             where: { seq: { gt: order, lte: until } },
             orderBy: ["seq", "asc"],
             limit: PAGE
@@ -172,9 +186,8 @@ export const make = (
             runs: counted ? NONE : runs
           })
           counted = true
-          for (const { action, due_at, event_id } of decisions) {
-            if (action === "execute" || action === "skip" || (action === "merge" && due_at === null))
-              open.delete(event_id)
+          for (const decision of decisions) {
+            if (isLast(decision, open.get(decision.event_id))) open.delete(decision.event_id)
           }
           order = upTo
           if (upTo === until) break

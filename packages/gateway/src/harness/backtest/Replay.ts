@@ -3,7 +3,6 @@ import type { ReportFields } from "../../domain/BacktestFields.ts"
 import { Moment } from "../../domain/Calendar.ts"
 import type { GatewayConfig } from "../../domain/Config.ts"
 import type { Judgement, PolicyDecision } from "../../domain/PolicyDecision.ts"
-import { DueHeap } from "../../internal/DueHeap.ts"
 import * as Evidence from "../../records/Evidence.ts"
 import { type Answer, type Ask, CHANGED, type Chain, NOBODY, type Suspended, settle } from "../Chain.ts"
 import { type Hold, Holds, RECHECK_AFTER } from "../Holds.ts"
@@ -11,19 +10,12 @@ import { StateView } from "../StateView.ts"
 import { Costs } from "./Costs.ts"
 import { Differences, LastSeen } from "./Differences.ts"
 import { Findings, reasonOf } from "./Findings.ts"
-import type { Facts, Occasion, Place, RunPart, Subject } from "./Subject.ts"
-
-/** What a replay needs of a policy that takes its time. */
-export type Steps = Generator<Suspended, void, Answer>
+import { type Facts, join, type Occasion, type Place, type RunPart, type Subject, untilOf } from "./Subject.ts"
+import { type Steps, Timers } from "./Timers.ts"
 
 /** Runs that did not come about, of those that events may still name as their cause. */
 const MOST_DROPPED = 100_000
 const NO_TASK = (): string => ""
-
-interface Timer {
-  readonly subject: Subject
-  readonly fire: (subject: Subject, at: number) => Steps | undefined
-}
 
 /**
  * Judges recorded events again, each where it was judged, for as long as it stands where it stood; once it was decided otherwise,
@@ -38,8 +30,7 @@ export class Replay {
   private readonly holds = new Holds()
   /** Events that are in a window, or differ: by id, for as long as anything may come of them. */
   private readonly subjects = new Map<string, Subject>()
-  private readonly due = new DueHeap()
-  private readonly timers = new Map<string, Timer>()
+  private readonly timers = new Timers()
   private readonly dropped = new Set<string>()
   private readonly config: GatewayConfig
   private readonly zone: DateTime.TimeZone
@@ -68,7 +59,7 @@ export class Replay {
   /** A decision of the record, in order. */
   *occasion(occasion: Occasion): Steps {
     const { at, subject } = occasion
-    if ((this.due.first()?.at ?? Number.POSITIVE_INFINITY) <= at) yield* this.advance(at, subject.id)
+    if (this.timers.nextAt <= at) yield* this.advance(at, subject.id)
     const { state: facts } = Evidence.decode(occasion.evidence)
     const first = subject.facts === undefined
     subject.facts ??= facts
@@ -102,15 +93,8 @@ export class Replay {
 
   /** What the replay does by itself until `now`, and then, as a gateway does, in the order of ids until that of `upTo`. */
   *advance(now: number, upTo?: string): Steps {
-    while (true) {
-      const first = this.due.first()
-      if (first === undefined || first.at > now) return
-      const { at, key } = first
-      if (at === now && upTo !== undefined && key > `due:${upTo}`) return
-      const timer = this.timers.get(key)
-      this.due.delete(key)
-      this.timers.delete(key)
-      const steps = timer?.fire(timer.subject, at)
+    for (let next = this.timers.take(now, upTo); next !== undefined; next = this.timers.take(now, upTo)) {
+      const steps = next.fire(next.subject, next.at)
       if (steps !== undefined) yield* steps
     }
   }
@@ -192,7 +176,7 @@ export class Replay {
       const answer = subject.approvals.at(-1)
       // A yes is followed by another decision.
       if (answer?.decided_at == null || answer.state === "approved") return
-      this.set(`recorded:${subject.id}`, answer.decided_at, subject, () => {
+      this.timers.set(`recorded:${subject.id}`, answer.decided_at, subject, () => {
         this.moveRecorded(subject, "gone")
         return undefined
       })
@@ -210,7 +194,7 @@ export class Replay {
     this.costs.drop(run)
     const held = { tokens: run.reserved_tokens, usd: run.reserved_usd }
     this.differences.reserve("recorded", run.id, subject.agentId, held, at)
-    this.set(`recorded:${run.id}`, run.ended_at ?? Number.POSITIVE_INFINITY, subject, (_, now) => {
+    this.timers.set(`recorded:${run.id}`, run.ended_at ?? Number.POSITIVE_INFINITY, subject, (_, now) => {
       const used = { tokens: run.input_tokens + run.output_tokens, usd: run.cost_usd }
       this.differences.settle("recorded", run.id, used, now)
       this.moveRecorded(subject, "gone")
@@ -220,7 +204,7 @@ export class Replay {
   /** The replay goes on without the record. */
   private act(subject: Subject, { decision }: Judgement, at: number): void {
     const judgeAt = (dueAt: number) =>
-      this.set(`due:${subject.id}`, dueAt, subject, (subject, at) => this.judge(subject, at))
+      this.timers.set(`due:${subject.id}`, dueAt, subject, (subject, at) => this.judge(subject, at))
     this.leaveWindow(subject)
     if (decision.action === "execute") this.run(subject, at)
     else if (decision.action === "skip") this.end(subject)
@@ -249,7 +233,7 @@ export class Replay {
     const answer = subject.approvals.findLast(({ decided_at }) => decided_at !== null)
     const said = answer === undefined || answer.state === "expired" ? undefined : answer
     const after = said?.decided_at == null ? this.config.limits.approvalTtlMs : said.decided_at - said.requested_at
-    this.set(`due:${subject.id}`, at + after, subject, (subject, at) => {
+    this.timers.set(`due:${subject.id}`, at + after, subject, (subject, at) => {
       if (said?.state !== "approved") {
         this.end(subject)
         return undefined
@@ -283,7 +267,7 @@ export class Replay {
     subject.replayedRuns += 1
     this.moveReplayed(subject, "running")
     this.differences.reserve("replayed", runId, agentId, { tokens, usd }, at)
-    this.set(`replayed:${runId}`, at + use.duration, subject, (subject, now) => {
+    this.timers.set(`replayed:${runId}`, at + use.duration, subject, (subject, now) => {
       this.differences.settle("replayed", runId, use, now)
       this.moveReplayed(subject, "gone")
       return undefined
@@ -340,20 +324,4 @@ export class Replay {
     if (gone) this.subjects.delete(id)
     else this.subjects.set(id, subject)
   }
-  private set(key: string, at: number, subject: Subject, fire: Timer["fire"]): void {
-    this.timers.set(key, { subject, fire })
-    this.due.set(key, at)
-  }
-}
-
-/** One more event is merged into it than in the record. */
-const join = (leader: Subject): void => {
-  if (leader.differs && leader.merged !== null) leader.merged = { ...leader.merged, count: leader.merged.count + 1 }
-  else leader.joined += 1
-}
-
-/** When a queued event is judged again; none: when something changes. A time that has passed is none. */
-const untilOf = (decision: PolicyDecision & { readonly action: "queue" }, at: number): number | undefined => {
-  const due = decision.until?.getTime()
-  return due !== undefined && due > at ? due : undefined
 }

@@ -1,6 +1,6 @@
 import type { Evidence } from "../../domain/EventRecord.ts"
 import type { GatewayEvent } from "../../domain/GatewayEvent.ts"
-import type { Action } from "../../domain/PolicyDecision.ts"
+import type { Action, PolicyDecision } from "../../domain/PolicyDecision.ts"
 import type { ApprovalRow, DecisionRow, EventRow, RunRow } from "../../records/Tables.ts"
 
 /** What a replay reads of an event. */
@@ -58,6 +58,18 @@ export const APPROVAL_COLUMNS = [
   "decided_by"
 ] as const satisfies ReadonlyArray<keyof ApprovalRow>
 export type ApprovalPart = Pick<ApprovalRow, (typeof APPROVAL_COLUMNS)[number]>
+
+export const DECISION_COLUMNS = [
+  "seq",
+  "event_id",
+  "at",
+  "action",
+  "policy",
+  "reason",
+  "evidence",
+  "due_at",
+  "merge_key"
+] as const satisfies ReadonlyArray<keyof DecisionRow>
 
 /** What policies saw, as it was recorded. */
 export type Facts = Evidence["state"]
@@ -139,3 +151,15 @@ export const occasionOf = (subject: Subject, row: DecisionRow): Occasion => ({
   // A leader's window has an end; whoever joins one has none.
   mergedInto: row.action === "merge" && row.due_at === null ? subject.row.merged_into : null
 })
+
+/** One more event is merged into it than in the record. */
+export const join = (leader: Subject): void => {
+  if (leader.differs && leader.merged !== null) leader.merged = { ...leader.merged, count: leader.merged.count + 1 }
+  else leader.joined += 1
+}
+
+/** When a queued event is judged again; none: when something changes. A time that has passed is none. */
+export const untilOf = (decision: PolicyDecision & { readonly action: "queue" }, at: number): number | undefined => {
+  const due = decision.until?.getTime()
+  return due !== undefined && due > at ? due : undefined
+}
