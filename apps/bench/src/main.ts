@@ -1,5 +1,6 @@
 import { cpus } from "node:os"
 import { Console, Effect } from "effect"
+import { backtest } from "./Backtest.ts"
 import { decisions } from "./Decisions.ts"
 import { durable } from "./Durable.ts"
 import { memory } from "./Memory.ts"
@@ -12,7 +13,8 @@ const benchmarks = {
   durable: Effect.map(durable, table),
   restart: Effect.map(restart, table),
   schedules: Effect.map(schedules, table),
-  memory
+  memory,
+  backtest
 }
 const wanted = process.argv.slice(2)
 

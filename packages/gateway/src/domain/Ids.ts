@@ -19,6 +19,13 @@ const encode = (value: number, digits: number): string => {
 
 const decode = (text: string): number => [...text].reduce((value, digit) => value * 32 + ALPHABET.indexOf(digit), 0)
 
+/** 48 bits of milliseconds. */
+const LAST = 2 ** 48 - 1
+
+/** What ids made at this instant, or later, are not less than. */
+export const firstIdAt = (prefix: IdPrefix, millis: number): string =>
+  `${prefix}_${encode(Math.min(Math.max(0, Math.floor(millis)), LAST), 10)}`
+
 const pool = new Uint8Array(4096)
 let used = pool.length
 

@@ -23,7 +23,7 @@ import type { Abandoned } from "../runs/RunSteps.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
 import { type Cause, causeOf } from "./Causes.ts"
-import { type Answers, type Suspended, settle } from "./Chain.ts"
+import { type Answers, CHANGED, type Suspended, settle } from "./Chain.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
@@ -143,7 +143,7 @@ export const make = (config: GatewayConfig) =>
       const { approval } = subject
       if (judged.decision.action !== "execute" || approval === undefined) return judged
       if (!approvals.hasChanged(approval, toDispatch(subject, judged.decision.taskDescription))) return judged
-      const reason = `what would run has changed since ${approval.decided_by} approved it`
+      const reason = `${CHANGED} ${approval.decided_by} approved it`
       return { ...judged, decision: { action: "escalate", reason } }
     }
 

@@ -98,8 +98,17 @@ export class Chain {
   has(tag: string): boolean {
     return this.policies.some(({ _tag }) => _tag === tag)
   }
-  /** The first that answers decides. One that cannot answer at once suspends it, unless its answer is among `answers`. */
-  judge(event: GatewayEvent, state: PolicyState, ask: Ask, answers: Answers): Judgement | Suspended {
+  /**
+   * The first that answers decides. One that cannot answer at once suspends it, unless its answer is among `answers`. `describe`:
+   * the task where all pass.
+   */
+  judge(
+    event: GatewayEvent,
+    state: PolicyState,
+    ask: Ask,
+    answers: Answers,
+    describe: (event: GatewayEvent) => string = describeTask
+  ): Judgement | Suspended {
     const { policies } = this
     for (let i = 0; i < policies.length; i++) {
       const policy = policies[i] as SchedulingPolicy
@@ -116,7 +125,7 @@ export class Chain {
       if (flaw === undefined) return this.decided(i, decision, false)
       return this.decided(i, { action: "escalate", reason: `policy ${policy._tag} answered with ${flaw}` }, true)
     }
-    return this.decided(policies.length, { action: "execute", taskDescription: describeTask(event) }, false)
+    return this.decided(policies.length, { action: "execute", taskDescription: describe(event) }, false)
   }
   private decided(place: number, decision: PolicyDecision, failed: boolean): Judgement {
     return {
@@ -145,6 +154,9 @@ export const settle = (
     (action === "escalate" && approval !== null)
   return settled ? { ...judged, decision: { action: "execute", taskDescription: describeTask(event) } } : judged
 }
+
+/** How the reason begins for which a person is asked anew about what was approved. */
+export const CHANGED = "what would run has changed since"
 
 /** Whether the same comes of both, whatever the reasons. */
 export const sameDecision = (a: PolicyDecision, b: PolicyDecision): boolean => {

@@ -6,24 +6,76 @@ import type { RunRecord } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
 import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
+type EventColumns = Pick<
+  EventRow,
+  | "id"
+  | "source"
+  | "timestamp"
+  | "agent_id"
+  | "payload"
+  | "priority"
+  | "metadata"
+  | "trace_id"
+  | "sender"
+  | "session_key"
+  | "caused_by"
+  | "chain_root"
+  | "chain_depth"
+  | "chain_count"
+  | "reply_to"
+>
+
+type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+/** Adds what only some events have. */
+const complete = (event: Writable<GatewayEvent>, row: EventColumns): GatewayEvent => {
+  if (row.trace_id !== null) event.traceId = row.trace_id
+  if (row.sender !== null) event.sender = row.sender
+  if (row.session_key !== null) event.sessionKey = row.session_key
+  if (row.caused_by !== null) event.causedBy = row.caused_by
+  if (row.chain_root !== null) {
+    event.chain = { root: row.chain_root, depth: row.chain_depth, count: row.chain_count }
+  }
+  if (row.reply_to !== null) event.replyTo = JSON.parse(row.reply_to) as ReplyRoute
+  return event
+}
+const metadataOf = ({ metadata }: EventColumns): Record<string, unknown> =>
+  metadata === "{}" ? {} : (JSON.parse(metadata) as Record<string, unknown>)
+
 /** The event a row holds. */
-export const toEvent = (row: EventRow): GatewayEvent => ({
-  id: row.id,
-  source: row.source,
-  timestamp: new Date(row.timestamp),
-  agentId: row.agent_id,
-  payload: JSON.parse(row.payload) as unknown,
-  priority: row.priority,
-  metadata: JSON.parse(row.metadata) as Record<string, unknown>,
-  ...(row.trace_id === null ? {} : { traceId: row.trace_id }),
-  ...(row.sender === null ? {} : { sender: row.sender }),
-  ...(row.session_key === null ? {} : { sessionKey: row.session_key }),
-  ...(row.caused_by === null ? {} : { causedBy: row.caused_by }),
-  ...(row.chain_root === null
-    ? {}
-    : { chain: { root: row.chain_root, depth: row.chain_depth, count: row.chain_count } }),
-  ...(row.reply_to === null ? {} : { replyTo: JSON.parse(row.reply_to) as ReplyRoute })
-})
+export const toEvent = (row: EventColumns): GatewayEvent =>
+  complete(
+    {
+      id: row.id,
+      source: row.source,
+      timestamp: new Date(row.timestamp),
+      agentId: row.agent_id,
+      payload: JSON.parse(row.payload) as unknown,
+      priority: row.priority,
+      metadata: metadataOf(row)
+    },
+    row
+  )
+
+/** The event a row holds, for reading a great many of them: the payload, which few look at, is parsed when it is looked at. */
+export const toLazyEvent = (row: EventColumns): GatewayEvent => {
+  let payload: { readonly value: unknown } | undefined
+  return complete(
+    {
+      id: row.id,
+      source: row.source,
+      timestamp: new Date(row.timestamp),
+      agentId: row.agent_id,
+      get payload() {
+        payload ??= { value: JSON.parse(row.payload) as unknown }
+        return payload.value
+      },
+      priority: row.priority,
+      metadata: metadataOf(row)
+    },
+    row
+  )
+}
 
 /** The run a row holds. */
 export const toRun = (row: RunRow): RunRecord => ({

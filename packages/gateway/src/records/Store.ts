@@ -23,7 +23,9 @@ export type Condition<A> =
 /** Conditions by column, all of which a row has to meet. */
 export type Where<T extends Table> = { readonly [C in keyof Row<T>]?: Condition<Row<T>[C]> | undefined }
 
-export interface Query<T extends Table> {
+export interface Query<T extends Table, C extends keyof Row<T> = keyof Row<T>> {
+  /** Default: all. */
+  readonly columns?: ReadonlyArray<C & string>
   readonly where?: Where<T>
   readonly orderBy?: readonly [keyof Row<T> & string, "asc" | "desc"]
   readonly limit?: number
@@ -53,7 +55,10 @@ export class StoreError extends Data.TaggedError("StoreError")<{
 export interface StoreShape {
   /** Applies all writes, in order but for inserts, which come first, or none. */
   readonly commit: (writes: ReadonlyArray<Write>) => Effect.Effect<void, StoreError>
-  readonly find: <T extends Table>(table: T, query: Query<T>) => Effect.Effect<ReadonlyArray<Row<T>>, StoreError>
+  readonly find: <T extends Table, C extends keyof Row<T> = keyof Row<T>>(
+    table: T,
+    query: Query<T, C>
+  ) => Effect.Effect<ReadonlyArray<Pick<Row<T>, C>>, StoreError>
   /** Groups of most rows first. None for no rows. */
   readonly totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
     table: T,

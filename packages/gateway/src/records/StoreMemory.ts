@@ -155,7 +155,7 @@ export const make = (): StoreShape => {
           return Effect.fail(new StoreError({ message: cause instanceof Error ? cause.message : String(cause), cause }))
         }
       }),
-    find: <T extends Table>(name: T, query: Query<T>) =>
+    find: <T extends Table, C extends keyof Row<T> = keyof Row<T>>(name: T, query: Query<T, C>) =>
       Effect.sync(() => {
         const where = (query.where ?? {}) as Record<string, Condition<string | number | null> | undefined>
         const found: Array<AnyRow> = []
@@ -170,7 +170,12 @@ export const make = (): StoreShape => {
           })
         }
         const rows = query.limit === undefined ? found : found.slice(0, query.limit)
-        return rows.map((row) => ({ ...row })) as ReadonlyArray<unknown> as ReadonlyArray<Row<T>>
+        const { columns } = query
+        const copy = (row: AnyRow): AnyRow =>
+          columns === undefined
+            ? { ...row }
+            : Object.fromEntries(columns.map((column) => [column, row[column] ?? null]))
+        return rows.map(copy) as ReadonlyArray<unknown> as ReadonlyArray<Pick<Row<T>, C>>
       }),
     totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
       name: T,

@@ -71,6 +71,15 @@ const storeError = (message: string) => (cause: unknown) => {
 const WORDS: ReadonlySet<string> = new Set(["state", "source"])
 const isWord = (value: unknown): value is string => typeof value === "string" && /^[a-z-]+$/.test(value)
 
+/** Puts the names to a row of values. */
+const rowOf =
+  <T extends Table, C extends keyof Row<T>>(columns: ReadonlyArray<C>) =>
+  (values: ReadonlyArray<unknown>): Pick<Row<T>, C> => {
+    const row = {} as Record<C, unknown>
+    for (let i = 0; i < columns.length; i++) row[columns[i] as C] = values[i]
+    return row as Pick<Row<T>, C>
+  }
+
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const newer = yield* Effect.mapError(newerSchema, storeError("the database's schema could not be read"))
@@ -174,14 +183,19 @@ const make = Effect.gen(function* () {
       Effect.mapError(storeError("the write failed; nothing of it was kept"))
     )
   }
-  const find = <T extends Table>(table: T, query: Query<T>) => {
+  const find = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(table: T, query: Query<T, C>) => {
     const order = query.orderBy
-    return sql<Rows[T]>`SELECT * FROM ${sql(table)}
+    const columns =
+      query.columns === undefined ? sql.literal("*") : sql.csv(query.columns.map((name) => sql`${sql(name)}`))
+    const statement = sql<Pick<Rows[T], C>>`SELECT ${columns} FROM ${sql(table)}
       WHERE ${conditions(query.where ?? {})}
       ${order === undefined ? sql.literal("") : sql`ORDER BY ${sql(order[0])} ${sql.literal(order[1] === "asc" ? "ASC" : "DESC")}`}
-      ${query.limit === undefined ? sql.literal("") : sql`LIMIT ${query.limit}`}`.pipe(
-      Effect.mapError(storeError(`reading ${table} failed`))
-    )
+      ${query.limit === undefined ? sql.literal("") : sql`LIMIT ${query.limit}`}`
+    // A row of values is read in half the time of one with names.
+    const named = query.columns
+    const rows =
+      named === undefined ? statement : Effect.map(statement.values, (found) => found.map(rowOf<T, C>(named)))
+    return Effect.mapError(rows, storeError(`reading ${table} failed`))
   }
   const totals: StoreShape["totals"] = (table, { by, limit, sum, where }) => {
     const columns = [

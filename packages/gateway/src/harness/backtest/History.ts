@@ -1,0 +1,198 @@
+import { Effect } from "effect"
+import { firstIdAt } from "../../domain/Ids.ts"
+import { toLazyEvent } from "../../records/EventCodec.ts"
+import * as Evidence from "../../records/Evidence.ts"
+import type { StoreError, StoreShape } from "../../records/Store.ts"
+import type { DecisionRow } from "../../records/Tables.ts"
+import {
+  APPROVAL_COLUMNS,
+  DECISION_COLUMNS,
+  EVENT_COLUMNS,
+  type EventPart,
+  type Occasion,
+  occasionOf,
+  onlyOccasion,
+  RUN_COLUMNS,
+  type RunPart,
+  type Subject
+} from "./Subject.ts"
+
+/** Rows read at a time. */
+const PAGE = 2_000
+
+const grouped = <A extends { readonly event_id: string }>(rows: ReadonlyArray<A>): ReadonlyMap<string, Array<A>> => {
+  const groups = new Map<string, Array<A>>()
+  for (const row of rows) {
+    const group = groups.get(row.event_id)
+    if (group === undefined) groups.set(row.event_id, [row])
+    else group.push(row)
+  }
+  return groups
+}
+const NONE: ReadonlyArray<never> = []
+const LAST = Number.MAX_SAFE_INTEGER
+
+/** Whether another decision on the event is not to be expected. */
+const isLast = ({ action, at, due_at }: DecisionRow, subject: Subject | undefined): boolean => {
+  if (action === "queue") return false
+  if (action === "merge") return due_at === null
+  if (action !== "escalate") return true
+  const answer = subject?.approvals.at(-1)
+  return (answer?.state === "denied" || answer?.state === "expired") && answer.requested_at === at
+}
+
+/** A part of the history, in order. */
+export interface Part {
+  readonly occasions: Iterable<Occasion>
+  /** Events that came in it. */
+  readonly events: number
+  readonly runs: ReadonlyArray<RunPart>
+}
+
+/** Reads what was decided on the events received from `from` until before `to`, Unix milliseconds, a page at a time. */
+export const make = (
+  store: StoreShape,
+  {
+    from,
+    to,
+    known
+  }: { readonly from: number; readonly to: number; readonly known: (id: string) => Subject | undefined }
+) => {
+  /** Events that were not decided for good when they came, until they are. */
+  const open = new Map<string, Subject>()
+  const isInRange = ({ received_at }: EventPart): boolean => received_at >= from && received_at < to
+
+  /** Reads what was run and asked for these events. Makes a subject of each when it comes to it: most are not kept. */
+  const subjectsOf = (rows: ReadonlyArray<EventPart>) =>
+    Effect.gen(function* () {
+      const ids = rows.filter(({ action, held }) => held === 1 || action === "execute").map(({ id }) => id)
+      const held = rows.filter((row) => row.held === 1).map(({ id }) => id)
+      const runs =
+        ids.length === 0 ? NONE : yield* store.find("runs", { columns: RUN_COLUMNS, where: { event_id: { in: ids } } })
+      const approvals =
+        held.length === 0
+          ? NONE
+          : yield* store.find("approvals", { columns: APPROVAL_COLUMNS, where: { event_id: { in: held } } })
+      const [runsOf, approvalsOf] = [grouped(runs), grouped(approvals)]
+      const subjectOf = (row: EventPart): Subject => ({
+        id: row.id,
+        agentId: row.agent_id,
+        event: toLazyEvent(row),
+        row,
+        // Ids are in the order they were made.
+        runs: runsOf.get(row.id)?.sort((a, b) => (a.id < b.id ? -1 : 1)) ?? NONE,
+        approvals: approvalsOf.get(row.id)?.sort((a, b) => a.requested_at - b.requested_at) ?? NONE,
+        facts: undefined,
+        differs: false,
+        recorded: "gone",
+        replayed: "gone",
+        recordedRuns: 0,
+        replayedRuns: 0,
+        joined: 0,
+        merged: null,
+        approval: null,
+        until: undefined
+      })
+      return { runs, subjectOf }
+    })
+  /** Decisions on events that were decided for good before, such as those of which a run was abandoned. */
+  const reopened = (decisions: ReadonlyArray<DecisionRow>, seqs: readonly [number, number]) =>
+    Effect.gen(function* () {
+      const ids = [...new Set(decisions.map(({ event_id }) => event_id))].filter((id) => !open.has(id))
+      const found: Array<string> = []
+      for (const id of ids) {
+        const subject = known(id)
+        if (subject === undefined) found.push(id)
+        else open.set(id, subject)
+      }
+      if (found.length === 0) return
+      const where = { id: { in: found }, seq: { gte: seqs[0], lte: seqs[1] } }
+      const rows = (yield* store.find("events", { columns: EVENT_COLUMNS, where })).filter(isInRange)
+      const before = yield* store.find("decisions", {
+        where: { event_id: { in: rows.map(({ id }) => id) }, seq: { lt: decisions[0]?.seq ?? 0 } }
+      })
+      const past = grouped([...before].sort((a, b) => a.seq - b.seq))
+      const { subjectOf } = yield* subjectsOf(rows)
+      for (const row of rows) {
+        const decided = past.get(row.id) ?? []
+        const runs = decided.filter(({ action }) => action === "execute").length
+        const facts = decided[0] && Evidence.decode(decided[0].evidence).state
+        open.set(row.id, Object.assign(subjectOf(row), { facts, recordedRuns: runs, replayedRuns: runs }))
+      }
+    })
+
+  /** The parts of the history, each given to `then`. */
+  return <E, R>(then: (part: Part) => Effect.Effect<void, E, R>): Effect.Effect<void, E | StoreError, R> =>
+    Effect.gen(function* () {
+      const edge = (order: "asc" | "desc", id: { readonly gte: string } | { readonly lt: string }) =>
+        Effect.map(
+          store.find("events", { columns: ["seq", "accepted_seq"], where: { id }, orderBy: ["id", order], limit: 1 }),
+          ([row]) => row
+        )
+      const first = yield* edge("asc", { gte: firstIdAt("evt", from) })
+      const last = yield* edge("desc", { lt: firstIdAt("evt", to) })
+      if (first === undefined || last === undefined) return
+      const seqs = [first.seq, last.seq] as const
+      let after = first.seq - 1
+      let order = first.accepted_seq - 1
+      while (true) {
+        const rows = yield* store.find("events", {
+          columns: EVENT_COLUMNS,
+          where: { seq: { gt: after, lte: last.seq } },
+          orderBy: ["seq", "asc"],
+          limit: PAGE
+        })
+        const coming = rows.filter(isInRange)
+        const { runs, subjectOf } = yield* subjectsOf(coming)
+        after = rows.at(-1)?.seq ?? after
+        // After the last event come the decisions on what is still held.
+        const until = rows.length === 0 ? LAST : (rows.at(-1)?.accepted_seq ?? order)
+        let came = 0
+        let counted = false
+        while (true) {
+          const decisions = yield* store.find("decisions", {
+            columns: DECISION_COLUMNS,
+            where: { seq: { gt: order, lte: until } },
+            orderBy: ["seq", "asc"],
+            limit: PAGE
+          })
+          const upTo = decisions.length < PAGE ? until : (decisions.at(-1)?.seq ?? until)
+          const arrived = came
+          while ((coming[came]?.accepted_seq ?? Number.POSITIVE_INFINITY) <= upTo) came += 1
+          const arriving = coming.slice(arrived, came)
+          for (const row of arriving) if (row.held === 1) open.set(row.id, subjectOf(row))
+          yield* reopened(decisions, seqs)
+          const occasions = function* (): Iterable<Occasion> {
+            let next = 0
+            const decided = (seq: number): Occasion | undefined => {
+              for (let row = decisions[next]; row !== undefined && row.seq < seq; row = decisions[next]) {
+                next += 1
+                const subject = open.get(row.event_id)
+                if (subject !== undefined) return occasionOf(subject, row)
+              }
+              return undefined
+            }
+            for (const row of arriving) {
+              for (let again = decided(row.accepted_seq); again !== undefined; again = decided(row.accepted_seq))
+                yield again
+              const only = row.held === 0 ? onlyOccasion(subjectOf(row)) : undefined
+              if (only !== undefined) yield only
+            }
+            for (let again = decided(LAST); again !== undefined; again = decided(LAST)) yield again
+          }
+          yield* then({
+            occasions: occasions(),
+            events: arriving.length,
+            runs: counted ? NONE : runs
+          })
+          counted = true
+          for (const decision of decisions) {
+            if (isLast(decision, open.get(decision.event_id))) open.delete(decision.event_id)
+          }
+          order = upTo
+          if (upTo === until) break
+        }
+        if (rows.length === 0) return
+      }
+    })
+}
