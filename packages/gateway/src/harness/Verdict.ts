@@ -100,21 +100,19 @@ export const make = (
       })
       const evidence = Evidence.encode(judged, state)
       /** What the event's row says of the decision; of one that is held, or was, `decisions` keeps it besides. */
-      const decided = (final: boolean, due_at: number | null = null, merge_key?: string): Partial<EventRow> => {
+      const decided = (final: boolean, due_at: number | null = null, merge_key: string | null = null) => {
         const { action } = decision
-        const held = !final || subject.row === undefined
         const made = { action, policy, reason: reason ?? null, evidence, due_at }
+        const held = !final || subject.row === undefined
         if (held) {
-          const row = { seq, event_id: event.id, at: now, ...made, merge_key: merge_key ?? null }
+          const row = { seq, event_id: event.id, at: now, ...made, merge_key }
           tx.write({ op: "insert", table: "decisions", row })
         }
-        return {
-          ...made,
-          decided_at: now,
-          held: held ? 1 : 0,
-          ...(subject.row === undefined ? {} : { accepted_seq: seq }),
-          ...(merge_key === undefined ? {} : { merge_key })
-        }
+        const set: { -readonly [C in keyof EventRow]?: EventRow[C] } = { ...made, decided_at: now, held: held ? 1 : 0 }
+        if (subject.row !== undefined) set.accepted_seq = seq
+        // A leader's stays with it.
+        if (merge_key !== null) set.merge_key = merge_key
+        return set
       }
       tx.publish({
         _tag: "PolicyDecisionMade",
