@@ -32,7 +32,9 @@ const Saw = Schema.Struct({
   heartbeat: Schema.Struct({ consecutiveSkips: Count, changed: Schema.Boolean }),
   merge: Schema.NullOr(Schema.Struct({ key: Schema.String, count: Count })),
   approval: Schema.NullOr(Schema.Struct({ id: Schema.String, by: Schema.String })),
-  chain: Schema.Struct({ depth: Count, count: Count })
+  chain: Schema.Struct({ depth: Count, count: Count }),
+  sender: Schema.Struct({ count: Count }),
+  agent: Schema.Struct({ failures: Count, lastAt: Schema.NullOr(Instant) })
 })
 
 const Decision = Schema.Struct({

@@ -16,7 +16,7 @@ const plural = (count: number, one: string): string => `${number(count)} ${one}$
 const because = (reason: string | undefined): string => (reason === undefined ? "" : `: ${line(reason)}`)
 
 const sawLines = ({ saw }: Decision): ReadonlyArray<string> => {
-  const { approval, budgets, chain, heartbeat, merge, pending, rate } = saw
+  const { agent, approval, budgets, chain, heartbeat, merge, pending, rate, sender } = saw
   const limit = (value: number | null) => (value === null ? "no limit" : number(value))
   return [
     ...budgets.map(({ estimate, reserved, resetsAt, scope, unit, used, window, ...budget }, i) => {
@@ -32,7 +32,9 @@ const sawLines = ({ saw }: Decision): ReadonlyArray<string> => {
     ...(approval === null ? [] : [`    approved by ${line(approval.by)} (${approval.id})`]),
     ...(chain.depth === 0
       ? []
-      : [`    chain: ${plural(chain.depth, "run")} before it, ${chain.count} of its events in a minute`])
+      : [`    chain: ${plural(chain.depth, "run")} before it, ${chain.count} of its events in a minute`]),
+    ...(sender.count === 0 ? [] : [`    sender: ${plural(sender.count, "event")} in a minute`]),
+    ...(agent.failures === 0 ? [] : [`    agent: the last ${plural(agent.failures, "run")} failed`])
   ]
 }
 const decisionLines = (decision: Decision, place: number): ReadonlyArray<string> => {

@@ -151,6 +151,7 @@ export class LastSeen {
     return {
       ...own,
       heartbeat: ofAgent.heartbeat,
+      agent: ofAgent.agent,
       now: new Date(now),
       budget: budgets[0] ?? own.budget,
       budgets,
