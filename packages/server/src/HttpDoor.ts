@@ -11,22 +11,22 @@ import {
 import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
+import * as Access from "./Access.ts"
 import * as ApprovalDoor from "./ApprovalDoor.ts"
-import * as Authorization from "./Authorization.ts"
 import * as ChatDoor from "./ChatDoor.ts"
 import * as ControlDoor from "./ControlDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
 import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+import type { Action } from "./Scopes.ts"
 
 export interface HttpDoorOptions extends ChatDoor.ChatDoorOptions {
-  readonly tokens: Authorization.Tokens
   /** Milliseconds that runs under way get to finish when the door closes. */
   readonly drainDeadlineMs: number
 }
 
 /** A request that was let in: who asks, and what the path's pattern caught. */
 interface Asked {
-  readonly principal: string
+  readonly principal: Access.Principal
   readonly head: HttpHead
   readonly parts: ReadonlyArray<string>
 }
@@ -34,6 +34,7 @@ interface Asked {
 interface Route {
   readonly method: "GET" | "POST"
   readonly path: RegExp
+  readonly action: Action
   readonly answering: (asked: Asked) => Answering
 }
 
@@ -81,7 +82,7 @@ const rangeOf = (query: string): Effect.Effect<BudgetRange, Problem.HttpAnswer> 
 
 const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
 
-const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
+const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
     const gateway = yield* GatewayService
@@ -91,7 +92,7 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const chat = yield* ChatDoor.make(options)
     const approvals = yield* ApprovalDoor.make
     const control = yield* ControlDoor.make
-    const authorize = Authorization.make(tokens)
+    const access = yield* Access.Access
     let draining = false
 
     const readiness = Effect.gen(function* () {
@@ -112,18 +113,20 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
       (body) =>
-        approvals[verb](id, principal, head.headers["content-type"], body)
+        approvals[verb](id, principal.name, head.headers["content-type"], body)
     const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
-      orProblem(Effect.map(gateway[verb](id, principal), (delivery) => json(200, delivery)))
+      orProblem(Effect.map(gateway[verb](id, principal.name), (delivery) => json(200, delivery)))
     const routes: ReadonlyArray<Route> = [
       {
         method: "GET",
         path: /^\/status$/,
+        action: "status",
         answering: () => Effect.map(gateway.status(), (status) => json(200, status))
       },
       {
         method: "GET",
         path: /^\/budget$/,
+        action: "budget",
         answering: ({ head }) =>
           orProblem(
             Effect.flatMap(rangeOf(head.query), (range) =>
@@ -134,30 +137,47 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       {
         method: "GET",
         path: /^\/events\/([^/]+)$/,
-        answering: ({ parts: [id = ""] }) =>
+        action: "events.own",
+        answering: ({ parts: [id = ""], principal }) =>
           orProblem(
             Effect.map(gateway.find(id), (record) =>
-              record === undefined ? Problem.problem(404, `there is no event "${id}"`) : json(200, record)
+              record !== undefined &&
+              (access.allows(principal, "events.show") || record.event.sender === principal.name)
+                ? json(200, record)
+                : Problem.problem(404, `there is no event "${id}"`)
             )
           )
       },
       {
         method: "GET",
         path: /^\/events\/([^/]+)\/explain$/,
+        action: "events.explain",
         answering: ({ head, parts: [id = ""] }) =>
           orProblem(Effect.map(gateway.explain(id), (found) => explained(id, found, head.headers.accept)))
       },
-      { method: "GET", path: /^\/approvals$/, answering: () => approvals.list },
-      { method: "GET", path: /^\/approvals\/([^/]+)$/, answering: ({ parts: [id = ""] }) => approvals.show(id) },
+      { method: "GET", path: /^\/approvals$/, action: "approvals.list", answering: () => approvals.list },
+      {
+        method: "GET",
+        path: /^\/approvals\/([^/]+)$/,
+        action: "approvals.list",
+        answering: ({ parts: [id = ""] }) => approvals.show(id)
+      },
       {
         method: "POST",
         path: /^\/approvals\/([^/]+)\/approve$/,
+        action: "approvals.approve",
         answering: (asked) => answerApproval("approve", asked)
       },
-      { method: "POST", path: /^\/approvals\/([^/]+)\/deny$/, answering: (asked) => answerApproval("deny", asked) },
+      {
+        method: "POST",
+        path: /^\/approvals\/([^/]+)\/deny$/,
+        action: "approvals.deny",
+        answering: (asked) => answerApproval("deny", asked)
+      },
       {
         method: "GET",
         path: /^\/deliveries$/,
+        action: "deliveries.list",
         answering: ({ head }) =>
           orProblem(
             Effect.flatMap(filterOf(head.query), (filter) =>
@@ -168,32 +188,44 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
       {
         method: "POST",
         path: /^\/deliveries\/([^/]+)\/replay$/,
+        action: "deliveries.replay",
         answering: (asked) => changeDelivery("replayDelivery", asked)
       },
       {
         method: "POST",
         path: /^\/deliveries\/([^/]+)\/drop$/,
+        action: "deliveries.drop",
         answering: (asked) => changeDelivery("dropDelivery", asked)
       },
       {
         method: "POST",
         path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
-        answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal)
+        action: "control",
+        answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal.name)
       },
-      { method: "POST", path: /^\/release$/, answering: ({ principal }) => control.release(principal) },
+      {
+        method: "POST",
+        path: /^\/release$/,
+        action: "control",
+        answering: ({ principal }) => control.release(principal.name)
+      },
       {
         method: "POST",
         path: /^\/chat$/,
+        action: "session.send",
         answering:
           ({ head, principal }) =>
           (body) =>
-            chat.say(principal, head.headers["content-type"], body)
+            chat.say(principal.name, head.headers["content-type"], body)
       }
     ]
 
     const answering = (head: HttpHead): Answering => {
       const { headers, method, path } = head
       if (path.startsWith(`${WEBHOOKS}/`)) {
+        // Only browsers name an origin. Where nothing is signed, it is all there is to tell their pages apart.
+        const fromPage = headers.origin === undefined ? Either.void : access.checkOrigin(headers)
+        if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
         return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
       }
       const asked = method === "HEAD" ? "GET" : method
@@ -208,10 +240,10 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
         if (asked !== route.method) {
           return Effect.succeed(Problem.methodNotAllowed(method, route.method === "GET" ? "GET, HEAD" : "POST"))
         }
-        const principal = authorize(headers.authorization)
-        return Either.isLeft(principal)
-          ? Effect.succeed(principal.left)
-          : route.answering({ principal: principal.right, head, parts: match.slice(1) })
+        const admitted = access.admit(head, route.action)
+        return Either.isLeft(admitted)
+          ? Effect.succeed(Access.answerOf(admitted.left))
+          : route.answering({ principal: admitted.right, head, parts: match.slice(1) })
       }
       return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
     }
@@ -252,5 +284,5 @@ const make = ({ drainDeadlineMs, tokens, ...options }: HttpDoorOptions) =>
  */
 export const layer = (
   options: HttpDoorOptions
-): Layer.Layer<never, never, HttpListener | GatewayService | Journal | Store | WebhookRouter> =>
+): Layer.Layer<never, never, Access.Access | HttpListener | GatewayService | Journal | Store | WebhookRouter> =>
   Layer.scopedDiscard(make(options))

@@ -17,6 +17,8 @@ export interface HttpListenerOptions {
 
 /** A request without its body. */
 export interface HttpHead {
+  /** The address of the connection's other end: a client's, or a proxy's. */
+  readonly peer: string
   readonly method: string
   /** As it was sent, without the query; nothing is decoded. */
   readonly path: string
@@ -95,7 +97,8 @@ const listen = (server: Server, { host, port }: HttpListenerOptions) =>
     })
   })
 
-const headOf = (request: IncomingMessage): HttpHead => {
+/** What is asked, without what is sent along. */
+export const headOf = (request: IncomingMessage): HttpHead => {
   const url = request.url ?? "/"
   const query = url.indexOf("?")
   const headers: Record<string, string> = {}
@@ -103,6 +106,7 @@ const headOf = (request: IncomingMessage): HttpHead => {
     if (value !== undefined) headers[name] = typeof value === "string" ? value : value.join(", ")
   }
   return {
+    peer: request.socket.remoteAddress ?? "",
     method: request.method ?? "GET",
     path: query === -1 ? url : url.slice(0, query),
     query: query === -1 ? "" : url.slice(query + 1),

@@ -1,6 +1,7 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
 import { Effect, Layer } from "effect"
+import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
@@ -10,15 +11,19 @@ import * as SqliteStorage from "./SqliteStorage.ts"
 
 const compose = (
   {
+    allowedHosts,
+    allowedOrigins,
     audit: _,
     bodyTimeoutMs,
     callbacks,
     drainDeadlineMs,
     host,
     maxBodyBytes,
+    maxFailedAttempts,
     port,
     storage,
     tokens,
+    trustedProxies,
     ...gateway
   }: PostilionConfig,
   options: Gateway.GatewayOptions
@@ -26,7 +31,8 @@ const compose = (
   const { replyToUnknown } = gateway.accessControl
   const channels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ tokens, drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+    Layer.provide(Access.layer({ tokens, allowedOrigins, allowedHosts, trustedProxies, maxFailedAttempts })),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels: [...(options.channels ?? []), ...channels] })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs }))

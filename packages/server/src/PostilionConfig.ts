@@ -2,6 +2,8 @@ import type { GatewayConfigError } from "@postilion/gateway"
 import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
 import { Effect, Redacted, Schema } from "effect"
 import { Callbacks } from "./CallbackChannel.ts"
+import { isSubnet } from "./Peers.ts"
+import { SCOPES } from "./Scopes.ts"
 
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
@@ -26,13 +28,36 @@ const Token = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redact
   )
 )
 
-const Tokens = Schema.Record({ key: Schema.String, value: Token }).pipe(
+const ScopedToken = Schema.Struct({ token: Token, scopes: Schema.NonEmptyArray(Schema.Literal(...SCOPES)) })
+
+/** A token alone is an operator's. */
+const TokenConfig = Schema.Union(
+  Schema.transform(Token, Schema.typeSchema(ScopedToken), {
+    decode: (token) => ({ token, scopes: ["operator"] as const }),
+    encode: ({ token }) => token
+  }),
+  ScopedToken
+)
+
+const Tokens = Schema.Record({ key: Schema.String, value: TokenConfig }).pipe(
   Schema.filter((tokens) => {
     const names = Object.keys(tokens)
     if (names.includes("")) return "a token's principal needs a name"
-    const distinct = new Set(Object.values(tokens).map(Redacted.value))
+    const distinct = new Set(Object.values(tokens).map(({ token }) => Redacted.value(token)))
     return distinct.size === names.length || `two of ${names.join(", ")} have the same token; give each its own`
   })
+)
+
+const Origin = Schema.String.pipe(
+  Schema.filter(
+    (text) => /^https?:\/\/[^/?#\s]+$/i.test(text) || `must be an origin such as https://example.com, got ${text}`
+  )
+)
+const Host = Schema.String.pipe(
+  Schema.filter((text) => /^[^/?#@\s]+$/.test(text) || `must be a host such as example.com:8443, got ${text}`)
+)
+const Subnet = Schema.String.pipe(
+  Schema.filter((text) => isSubnet(text) || `must be an address or a subnet such as 10.0.0.0/8, got ${text}`)
 )
 
 export const AuditConfig = Schema.Struct({
@@ -53,10 +78,18 @@ export const PostilionConfig = Schema.Struct({
   /** `0`: any that is free; `HttpAddress` says which. Default: 8765. */
   port: withDefault(Between(0, 65_535), 8765),
   /**
-   * Bearer tokens by the name of who holds them. That name is the sender of what they say and the author of what they approve.
-   * Default: none; then only webhooks and the health checks are answered.
+   * Bearer tokens by the name of who holds them: a token, which may do everything, or `{ token, scopes }`. That name is the
+   * sender of what they say and the author of what they approve. Default: none; then only webhooks and the health checks are answered.
    */
   tokens: withDefault(Tokens, {}),
+  /** Wrong tokens that may come from one address in a minute; then none from there is looked at until it is over. Default: 10. */
+  maxFailedAttempts: withDefault(Between(1, 1_000_000), 10),
+  /** Origins, besides the gateway's own, whose pages may ask: `https://console.example.com`. Default: none. */
+  allowedOrigins: withDefault(Schema.Array(Origin), []),
+  /** Names, besides the address it listens at, that the gateway is reached by: `ops.example.com`, `ops.example.com:8443`. Default: none. */
+  allowedHosts: withDefault(Schema.Array(Host), []),
+  /** Addresses and subnets (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` is believed. Default: none. */
+  trustedProxies: withDefault(Schema.Array(Subnet), []),
   /** How the audit is signed. Default: not at all. */
   audit: Schema.optionalWith(AuditConfig, { default: () => Schema.decodeSync(AuditConfig)({}) }),
   /** Bytes an HTTP request's body may have; more is answered 413. Default: 1,048,576. */

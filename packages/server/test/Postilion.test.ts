@@ -7,7 +7,19 @@ import * as EventBusModule from "@postilion/gateway/records/EventBus"
 import { CallbackChannel, HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
 import { Effect, Layer } from "effect"
 import { receiver, silence } from "./Receiver.ts"
-import { ADA, as, deliver, eventually, rawConnection, request, runsIn, say, server, tempDir } from "./Support.ts"
+import {
+  ADA,
+  as,
+  deliver,
+  eventually,
+  rawConnection,
+  request,
+  requestNamed,
+  runsIn,
+  say,
+  server,
+  tempDir
+} from "./Support.ts"
 
 const failure = (config: Record<string, unknown>) =>
   Effect.map(Effect.flip(Effect.scoped(Layer.build(server(config)))), ({ message }) => message)
@@ -40,6 +52,28 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     expect((yield* request("/status", as("s3cr3t"))).status).toBe(200)
     expect((yield* request("/status", as(ADA))).status).toBe(401)
   }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t" } }))),
+  // More of these in Access.test.ts.
+  maxFailedAttempts: Effect.gen(function* () {
+    expect((yield* request("/status", as("wrong"))).status).toBe(401)
+    expect((yield* request("/status", as("wrong"))).status).toBe(429)
+  }).pipe(Effect.provide(server({ maxFailedAttempts: 1 }))),
+  allowedOrigins: Effect.gen(function* () {
+    const from = (origin: string) => request("/status", { headers: { authorization: `Bearer ${ADA}`, origin } })
+    expect((yield* from("https://console.example.com")).status).toBe(200)
+    expect((yield* from("https://evil.example.com")).status).toBe(403)
+  }).pipe(Effect.provide(server({ allowedOrigins: ["https://console.example.com"] }))),
+  allowedHosts: Effect.gen(function* () {
+    const named = (host: string) => requestNamed("/status", { authorization: `Bearer ${ADA}`, host })
+    expect((yield* named("ops.example.com")).status).toBe(200)
+    expect((yield* named("evil.example.com")).status).toBe(403)
+  }).pipe(Effect.provide(server({ allowedHosts: ["ops.example.com"] }))),
+  trustedProxies: Effect.gen(function* () {
+    const from = (address: string) =>
+      request("/status", { headers: { authorization: "Bearer wrong", "x-forwarded-for": address } })
+    expect((yield* from("192.0.2.1")).status).toBe(401)
+    expect((yield* from("192.0.2.1")).status).toBe(429)
+    expect((yield* from("192.0.2.2")).status).toBe(401)
+  }).pipe(Effect.provide(server({ maxFailedAttempts: 1, trustedProxies: ["127.0.0.0/8"] }))),
   maxBodyBytes: Effect.gen(function* () {
     expect((yield* deliver("push", "d1", { body: "x".repeat(11) })).status).toBe(413)
     expect((yield* deliver("push", "d2", { body: "x".repeat(10) })).status).toBe(400)

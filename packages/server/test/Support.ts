@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
+import { request as httpRequest } from "node:http"
 import { createRequire } from "node:module"
 import { connect, type Socket } from "node:net"
 import { tmpdir } from "node:os"
@@ -68,6 +69,21 @@ export const requestAt = (url: string, path: string, init: RequestInit = {}): Ef
 
 export const request = (path: string, init?: RequestInit) =>
   Effect.flatMap(HttpAddress, ({ url }) => requestAt(url, path, init))
+
+/** As `request`, with whatever headers: `fetch` sets the host itself. */
+export const requestNamed = (path: string, headers: Readonly<Record<string, string>>, method = "GET") =>
+  Effect.flatMap(HttpAddress, ({ host, port }) =>
+    Effect.async<Pick<Answer, "status" | "text">>((resume) => {
+      const sent = httpRequest({ host, port, path, method, headers }, (response) => {
+        let text = ""
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk
+        })
+        response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, text })))
+      })
+      sent.on("error", (error) => resume(Effect.die(error))).end()
+    })
+  )
 
 export const as = (token: string): RequestInit => ({ headers: { authorization: `Bearer ${token}` } })
 
