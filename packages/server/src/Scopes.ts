@@ -30,6 +30,10 @@ const TABLE = {
   "deliveries.drop": operate,
   /** Pause, resume, stop, terminate and release. */
   control: operate,
+  "tokens.create": operate,
+  "tokens.list": operate,
+  "tokens.revoke": operate,
+  metrics: read,
   "session.send": talk
 } satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
 
@@ -43,3 +47,7 @@ export const allow = (scopes: ReadonlyArray<Scope>, action: Action): boolean => 
   const allowed: ReadonlyArray<Scope> = TABLE[action]
   return scopes.some((scope) => allowed.includes(scope))
 }
+
+/** Whether who has these scopes may hand on this one. */
+export const covers = (held: ReadonlyArray<Scope>, scope: Scope): boolean =>
+  held.includes("operator") || held.includes(scope)
