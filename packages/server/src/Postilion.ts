@@ -1,35 +1,59 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, type Redacted } from "effect"
+import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
-import { decodeConfig, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Tls from "./Tls.ts"
+import * as Tokens from "./Tokens.ts"
+
+/** What the configuration only names. */
+interface Surroundings {
+  readonly environmentToken: Redacted.Redacted<string> | undefined
+  readonly tls: Tls.Secured | undefined
+}
 
 const compose = (
   {
+    allowedHosts,
+    allowedOrigins,
     audit: _,
     bodyTimeoutMs,
     callbacks,
     drainDeadlineMs,
     host,
     maxBodyBytes,
+    maxFailedAttempts,
     port,
+    ssl: _ssl,
     storage,
     tokens,
+    trustedProxies,
     ...gateway
   }: PostilionConfig,
+  { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
   const { replyToUnknown } = gateway.accessControl
   const channels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
+  const access = Access.layer({
+    tokens,
+    environmentToken,
+    allowedOrigins,
+    allowedHosts,
+    trustedProxies,
+    maxFailedAttempts
+  })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ tokens, drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+    Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels: [...(options.channels ?? []), ...channels] })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
-    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs }))
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
   )
 }
 
@@ -62,7 +86,9 @@ export const layer = (
   Layer.unwrapEffect(
     Effect.gen(function* () {
       const decoded = yield* decodeConfig(config)
-      return compose(decoded, { audit: yield* AuditSigning.load(decoded.audit), ...options })
+      const audit = yield* AuditSigning.load(decoded.audit)
+      const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
+      return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
     })
   )
 

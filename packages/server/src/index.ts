@@ -1,3 +1,4 @@
+export * as Access from "./Access.ts"
 export * as CallbackChannel from "./CallbackChannel.ts"
 export * as ChatDoor from "./ChatDoor.ts"
 export * as HttpDoor from "./HttpDoor.ts"

@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
+import { request as httpRequest, type OutgoingHttpHeaders } from "node:http"
 import { createRequire } from "node:module"
 import { connect, type Socket } from "node:net"
 import { tmpdir } from "node:os"
@@ -46,7 +47,7 @@ export interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly text: string
-  /** The body, read as a JSON object. */
+  /** The body, read as a JSON object where it is said to be JSON. */
   readonly body: Record<string, unknown>
 }
 
@@ -62,12 +63,27 @@ export const requestAt = (url: string, path: string, init: RequestInit = {}): Ef
       status: response.status,
       headers: response.headers,
       text,
-      body: text === "" ? {} : decodeBody(text)
+      body: response.headers.get("content-type")?.includes("json") && text !== "" ? decodeBody(text) : {}
     }
   })
 
 export const request = (path: string, init?: RequestInit) =>
   Effect.flatMap(HttpAddress, ({ url }) => requestAt(url, path, init))
+
+/** As `request`, with whatever headers: `fetch` sets the host itself. */
+export const requestNamed = (path: string, headers: OutgoingHttpHeaders, method = "GET") =>
+  Effect.flatMap(HttpAddress, ({ host, port }) =>
+    Effect.async<Pick<Answer, "status" | "text">>((resume) => {
+      const sent = httpRequest({ host, port, path, method, headers }, (response) => {
+        let text = ""
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk
+        })
+        response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, text })))
+      })
+      sent.on("error", (error) => resume(Effect.die(error))).end()
+    })
+  )
 
 export const as = (token: string): RequestInit => ({ headers: { authorization: `Bearer ${token}` } })
 

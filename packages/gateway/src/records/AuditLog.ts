@@ -44,6 +44,8 @@ export type AuditKind =
   | "delivery.ended"
   | "delivery.replayed"
   | "delivery.dropped"
+  | "token.created"
+  | "token.revoked"
 
 export interface AuditEntry {
   readonly kind: AuditKind

@@ -1,0 +1,53 @@
+/**
+ * What a token is for.
+ *
+ * - `operator`: all there is.
+ * - `viewer`: reads what goes on, and changes nothing.
+ * - `client`: talks to agents, in sessions of its own.
+ * - `agent`: as `client`, for a program that works for the gateway.
+ */
+export const SCOPES = ["operator", "agent", "client", "viewer"] as const
+export type Scope = (typeof SCOPES)[number]
+
+const read: ReadonlyArray<Scope> = ["operator", "viewer"]
+const talk: ReadonlyArray<Scope> = ["operator", "agent", "client"]
+const operate: ReadonlyArray<Scope> = ["operator"]
+const everyone: ReadonlyArray<Scope> = SCOPES
+
+/** Who may do what, at whichever door: the one table. What is not in it, nobody may do. */
+const TABLE = {
+  status: read,
+  budget: read,
+  "events.show": read,
+  "events.explain": read,
+  /** To read what became of an event one sent. */
+  "events.own": everyone,
+  "approvals.list": read,
+  "approvals.approve": operate,
+  "approvals.deny": operate,
+  "deliveries.list": read,
+  "deliveries.replay": operate,
+  "deliveries.drop": operate,
+  /** Pause, resume, stop, terminate and release. */
+  control: operate,
+  "tokens.create": operate,
+  "tokens.list": operate,
+  "tokens.revoke": operate,
+  metrics: read,
+  "session.send": talk
+} satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
+
+/** What can be done at a door. */
+export type Action = keyof typeof TABLE
+
+export const ACTIONS = Object.keys(TABLE) as ReadonlyArray<Action>
+
+/** Whether a holder of these scopes may do this: any one of them is enough. */
+export const allow = (scopes: ReadonlyArray<Scope>, action: Action): boolean => {
+  const allowed: ReadonlyArray<Scope> = TABLE[action]
+  return scopes.some((scope) => allowed.includes(scope))
+}
+
+/** Whether who has these scopes may hand on this one. */
+export const covers = (held: ReadonlyArray<Scope>, scope: Scope): boolean =>
+  held.includes("operator") || held.includes(scope)
