@@ -334,8 +334,9 @@ export type Request = typeof Request.Type
 
 /** Anything the gateway sends: an answer, a refusal, or a notification. */
 export const FromGateway = Schema.Union(
-  Schema.Struct({ jsonrpc: Schema.Literal("2.0"), id: RequestId, result: Schema.Unknown }),
+  // Before an answer: a result may be anything, also nothing.
   Schema.Struct({ jsonrpc: Schema.Literal("2.0"), id: Schema.NullOr(RequestId), error: RpcError }),
+  Schema.Struct({ jsonrpc: Schema.Literal("2.0"), id: RequestId, result: Schema.Unknown }),
   Schema.Struct({
     jsonrpc: Schema.Literal("2.0"),
     method: Schema.Literal(...(Object.keys(events) as [EventType, ...Array<EventType>])),
