@@ -82,12 +82,13 @@ export const open = (how: Open = ofWs()): Effect.Effect<Wire, never, HttpAddress
       socket,
       frames,
       send,
-      ask: (method, params) => {
-        asked += 1
-        const id = asked
-        send({ jsonrpc: "2.0", id, method, params })
-        return wait(() => frames.find((frame) => frame.id === id))
-      },
+      ask: (method, params) =>
+        Effect.suspend(() => {
+          asked += 1
+          const id = asked
+          send({ jsonrpc: "2.0", id, method, params })
+          return wait(() => frames.find((frame) => frame.id === id))
+        }),
       until: (isSo) => wait(() => frames.find(isSo)),
       told: (method) => frames.filter((frame) => frame.method === method),
       closed: wait(() => code)

@@ -12,6 +12,9 @@ declare module "ws" {
     ping(): void
     close(code?: number, reason?: string): void
     terminate(): void
+    /** Reads nothing until `resume`. */
+    pause(): void
+    resume(): void
   }
   export interface ServerOptions {
     readonly noServer: true
