@@ -5,11 +5,13 @@ import { durable } from "./Durable.ts"
 import { memory } from "./Memory.ts"
 import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
+import { sockets } from "./Sockets.ts"
 
 const benchmarks = {
   decisions: Effect.map(decisions, table),
   durable: Effect.map(durable, table),
   restart: Effect.map(restart, table),
+  sockets: Effect.map(sockets, table),
   memory
 }
 const wanted = process.argv.slice(2)

@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream"
 import {
   type Call,
   closeCodes,
@@ -57,18 +58,22 @@ const detailOf = (error: ParseResult.ParseError): string => {
  */
 export class Peer {
   readonly socket: WebSocket
+  private readonly stream: Duplex
   private readonly head: HttpHead
   private readonly options: PeerOptions
   private readonly handshake: Fiber.RuntimeFiber<void>
   private connection: Connection | undefined
   private closing = false
+  private gathering = false
   private heardAt: number
   private minuteFrom: number
   private inMinute = 0
   private refusedInRow = 0
 
-  constructor(socket: WebSocket, head: HttpHead, options: PeerOptions) {
+  /** `stream` is what `socket` writes to. */
+  constructor(socket: WebSocket, stream: Duplex, head: HttpHead, options: PeerOptions) {
     this.socket = socket
+    this.stream = stream
     this.head = head
     this.options = options
     this.heardAt = options.now()
@@ -98,9 +103,20 @@ export class Peer {
   private heard(): void {
     this.heardAt = this.options.now()
   }
+  /** What is answered to the frames that came together leaves together: one write for them all is most of the time saved. */
+  private gather(): void {
+    if (this.gathering) return
+    this.gathering = true
+    this.stream.cork()
+    process.nextTick(() => {
+      this.gathering = false
+      this.stream.uncork()
+    })
+  }
   private receive(data: Buffer, isBinary: boolean): void {
     // Between a close and its answer frames still come; a connection that went on elsewhere is not this socket's any more.
     if (this.closing || (this.connection !== undefined && this.connection.socket !== this.socket)) return
+    this.gather()
     this.heard()
     const request = this.overRate() ?? this.read(data, isBinary)
     if (request instanceof Refusal) this.refuse(null, request)

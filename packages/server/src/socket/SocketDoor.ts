@@ -58,8 +58,8 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const opened = (socket: WebSocket, head: HttpHead): void => {
-      const peer = new Peer(socket, head, { access, config, connections, handlers, handshake, now, run })
+    const opened = (socket: WebSocket, stream: Duplex, head: HttpHead): void => {
+      const peer = new Peer(socket, stream, head, { access, config, connections, handlers, handshake, now, run })
       peers.add(peer)
       socket.on("close", () => peers.delete(peer))
     }
@@ -73,7 +73,7 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       else if (peers.size >= maxConnections) {
         const detail = `there are ${maxConnections} connections, as many as may be (webSocket.maxConnections)`
         refuse(socket, Problem.problem(503, detail, { headers: { "retry-after": "10" } }))
-      } else server.handleUpgrade(request, socket, first, (opening) => opened(opening, head))
+      } else server.handleUpgrade(request, socket, first, (opening) => opened(opening, socket, head))
     }
 
     yield* bus.listen((event) => {
