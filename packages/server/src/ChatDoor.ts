@@ -1,4 +1,4 @@
-import { type EventRecord, GatewayError, GatewayService } from "@postilion/gateway"
+import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Schema, Stream } from "effect"
 import { json, orProblem } from "./HttpAnswers.ts"
@@ -43,6 +43,10 @@ const read = JsonBody.make('a message is { "text": string, "chatId"?: string, "r
 
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
+
+/** Whether an event is what this principal said here. Others may have a sender of that name, which no token has proved. */
+export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
+  source === "channel" && metadata.channel === "http" && sender === principal
 
 const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
   eventId: event.id,

@@ -1,14 +1,12 @@
 import {
-  type BudgetRange,
-  type DeliveryFilter,
+  type BudgetLedger,
   Explanation,
   GatewayService,
-  Journal,
-  Store,
+  type Journal,
+  type Store,
   supervise,
   WebhookRouter
 } from "@postilion/gateway"
-import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
 import * as Access from "./Access.ts"
@@ -16,8 +14,13 @@ import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as ChatDoor from "./ChatDoor.ts"
 import * as ControlDoor from "./ControlDoor.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
-import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+import { type Answering, alive, type HttpHead, HttpListener } from "./HttpListener.ts"
+import { filterOf, rangeOf } from "./HttpQueries.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Readiness from "./Readiness.ts"
 import type { Action } from "./Scopes.ts"
+import * as TokenDoor from "./TokenDoor.ts"
+import type { Tokens } from "./Tokens.ts"
 
 export interface HttpDoorOptions extends ChatDoor.ChatDoorOptions {
   /** Milliseconds that runs under way get to finish when the door closes. */
@@ -32,7 +35,7 @@ interface Asked {
 }
 
 interface Route {
-  readonly method: "GET" | "POST"
+  readonly method: "GET" | "POST" | "DELETE"
   readonly path: RegExp
   readonly action: Action
   readonly answering: (asked: Asked) => Answering
@@ -43,25 +46,6 @@ const WEBHOOKS = "/webhooks"
 /** Milliseconds an answer gets to leave, also where the deadline has passed. */
 const FLUSH = 1_000
 
-const Filter = Schema.Struct({
-  state: Schema.optional(DeliveryState),
-  after: Schema.optional(Schema.NumberFromString.pipe(Schema.nonNegative(), Schema.int())),
-  limit: Schema.optional(Schema.NumberFromString.pipe(Schema.between(1, 1_000), Schema.int()))
-})
-const decodeFilter = Schema.decodeUnknown(Filter, { onExcessProperty: "error" })
-const FILTER = `state (${DeliveryState.literals.join(", ")}), after (a delivery's seq) and limit (1 to 1000)`
-
-/** Which deliveries a query asks for. */
-const filterOf = (query: string): Effect.Effect<DeliveryFilter, Problem.HttpAnswer> =>
-  Effect.mapBoth(decodeFilter(Object.fromEntries(new URLSearchParams(query))), {
-    onSuccess: ({ after, limit, state }) => ({
-      ...(after === undefined ? {} : { after }),
-      ...(limit === undefined ? {} : { limit }),
-      ...(state === undefined ? {} : { state })
-    }),
-    onFailure: () => Problem.problem(422, `deliveries can be asked for by ${FILTER}; got "${query}"`)
-  })
-
 const encodeExplanation = Schema.encodeSync(Explanation)
 /** As text, for whoever asks for that and for nothing else. */
 const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
@@ -70,46 +54,20 @@ const explained = (id: string, found: Explanation | undefined, accept = ""): Pro
   return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: `${found.render()}\n` }
 }
 
-const decodeRange = Schema.decodeUnknown(
-  Schema.Struct({ from: Schema.optional(Schema.String), to: Schema.optional(Schema.String) }),
-  { onExcessProperty: "error" }
-)
-/** Which days a query asks for. */
-const rangeOf = (query: string): Effect.Effect<BudgetRange, Problem.HttpAnswer> =>
-  Effect.mapError(decodeRange(Object.fromEntries(new URLSearchParams(query))), () =>
-    Problem.problem(422, `the budget can be asked for by from and to, days written as 2026-01-31; got "${query}"`)
-  )
-
-const unready = (detail: string) => Problem.problem(503, detail, { headers: { "retry-after": "5" } })
-
 const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
     const gateway = yield* GatewayService
-    const store = yield* Store
-    const journal = yield* Journal
     const webhooks = yield* WebhookRouter
     const chat = yield* ChatDoor.make(options)
     const approvals = yield* ApprovalDoor.make
     const control = yield* ControlDoor.make
+    const tokens = yield* TokenDoor.make
+    const metrics = yield* Metrics.make
     const access = yield* Access.Access
     let draining = false
 
-    const readiness = Effect.gen(function* () {
-      if (draining) return unready("the gateway is stopping")
-      if (journal.failing() !== undefined) return unready("the storage cannot be written")
-      const { held, scheduler } = yield* gateway.status()
-      if (scheduler.stalled) {
-        return unready(`the scheduler has stalled: jobs were due at ${scheduler.nextWake?.toISOString()}`)
-      }
-      yield* store.find("switches", { limit: 1 })
-      // One that is held takes in and keeps what comes, so it is of use to send it here.
-      return json(200, { status: held === undefined ? "ready" : "held" })
-    }).pipe(
-      Effect.catchAll((error) =>
-        Effect.as(Effect.logError("the storage does not answer", error), unready("the storage does not answer"))
-      )
-    )
+    const readiness = yield* Readiness.make(() => draining)
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
       (body) =>
@@ -142,7 +100,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
           orProblem(
             Effect.map(gateway.find(id), (record) =>
               record !== undefined &&
-              (access.allows(principal, "events.show") || record.event.sender === principal.name)
+              (access.allows(principal, "events.show") || ChatDoor.wasSaidBy(principal.name, record.event))
                 ? json(200, record)
                 : Problem.problem(404, `there is no event "${id}"`)
             )
@@ -209,6 +167,23 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         action: "control",
         answering: ({ principal }) => control.release(principal.name)
       },
+      { method: "GET", path: /^\/metrics$/, action: "metrics", answering: () => metrics },
+      { method: "GET", path: /^\/tokens$/, action: "tokens.list", answering: () => tokens.list },
+      {
+        method: "POST",
+        path: /^\/tokens$/,
+        action: "tokens.create",
+        answering:
+          ({ head, principal }) =>
+          (body) =>
+            tokens.create(principal, head.headers["content-type"], body)
+      },
+      {
+        method: "DELETE",
+        path: /^\/tokens\/([^/]+)$/,
+        action: "tokens.revoke",
+        answering: ({ parts: [id = ""], principal }) => tokens.revoke(id, principal)
+      },
       {
         method: "POST",
         path: /^\/chat$/,
@@ -220,6 +195,13 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
       }
     ]
 
+    /** What is asked by whatever keeps this process running, without a token. */
+    const probes = new Map([
+      ["/livez", Effect.succeed(alive)],
+      ["/readyz", readiness],
+      ["/startupz", Effect.succeed(json(200, { status: "started" }))]
+    ])
+
     const answering = (head: HttpHead): Answering => {
       const { headers, method, path } = head
       if (path.startsWith(`${WEBHOOKS}/`)) {
@@ -229,22 +211,22 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
       }
       const asked = method === "HEAD" ? "GET" : method
-      if (path === "/readyz" && asked === "GET") return readiness
-      // A GET of /healthz does not get here: the listener answers it, with or without a gateway.
-      if (path === "/readyz" || path === "/healthz") {
-        return Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
+      const health = probes.get(path)
+      if (health !== undefined) {
+        return asked === "GET" ? health : Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
       }
+      const allowed = new Set<string>()
       for (const route of routes) {
         const match = route.path.exec(path)
         if (match === null) continue
-        if (asked !== route.method) {
-          return Effect.succeed(Problem.methodNotAllowed(method, route.method === "GET" ? "GET, HEAD" : "POST"))
-        }
+        allowed.add(route.method === "GET" ? "GET, HEAD" : route.method)
+        if (asked !== route.method) continue
         const admitted = access.admit(head, route.action)
         return Either.isLeft(admitted)
           ? Effect.succeed(Access.answerOf(admitted.left))
           : route.answering({ principal: admitted.right, head, parts: match.slice(1) })
       }
+      if (allowed.size > 0) return Effect.succeed(Problem.methodNotAllowed(method, [...allowed].join(", ")))
       return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
     }
 
@@ -270,13 +252,15 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
 /**
  * The gateway over HTTP.
  *
- * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /healthz`, 200 while the process lives. `GET /readyz`, 200 while it is of
- *   use to send something here, else 503.
+ * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /livez`, 200 while the process lives. `GET /startupz`, 200 once the
+ *   gateway has started, and `GET /readyz`, 200 while it is of use to send something here, else 503.
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
  *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
  *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
- *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`).
+ *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`), `GET /metrics`, `GET /tokens`, `POST /tokens`, `DELETE /tokens/:id` (see
+ *   `TokenDoor`).
+ * - Whether a token is for what it is used for is said in `Scopes`.
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.
@@ -284,5 +268,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
  */
 export const layer = (
   options: HttpDoorOptions
-): Layer.Layer<never, never, Access.Access | HttpListener | GatewayService | Journal | Store | WebhookRouter> =>
-  Layer.scopedDiscard(make(options))
+): Layer.Layer<
+  never,
+  never,
+  Access.Access | Tokens | HttpListener | GatewayService | BudgetLedger | Journal | Store | WebhookRouter
+> => Layer.scopedDiscard(make(options))

@@ -1,9 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
-import { ChannelConnectionError } from "@postilion/gateway"
+import { ChannelConnectionError, supervise } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope } from "effect"
 import { readBody } from "./HttpBody.ts"
+import { plain } from "./Peers.ts"
+import * as Tls from "./Tls.ts"
 
 export interface HttpListenerOptions {
   /** The address to listen at. */
@@ -14,6 +17,8 @@ export interface HttpListenerOptions {
   readonly maxBodyBytes: number
   /** Milliseconds a request's body may take to arrive; longer is answered 408. */
   readonly bodyTimeoutMs: number
+  /** What connections are secured with. Default: nothing, it is HTTP. */
+  readonly tls?: Tls.Secured | undefined
 }
 
 /** A request without its body. */
@@ -39,7 +44,7 @@ export type UpgradeHandler = (request: IncomingMessage, socket: Duplex, head: Bu
 
 export interface HttpListenerShape {
   readonly address: HttpAddressShape
-  /** Hands every request but `/healthz` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
+  /** Hands every request but `/livez` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
   readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
   /** Hands every request to upgrade to `handler`, until the scope closes. Before and after, they are requests like others. */
   readonly upgrade: (handler: UpgradeHandler) => Effect.Effect<void, never, Scope.Scope>
@@ -49,7 +54,7 @@ export interface HttpListenerShape {
   readonly settle: (deadlineMillis: number) => Effect.Effect<void>
 }
 
-/** The socket: one `node:http` server, open before the gateway is and until after it has closed. */
+/** The socket: one `node:http` or `node:https` server, open before the gateway is and until after it has closed. */
 export class HttpListener extends Context.Tag("@postilion/server/HttpListener")<HttpListener, HttpListenerShape>() {}
 
 export interface HttpAddressShape {
@@ -58,12 +63,15 @@ export interface HttpAddressShape {
   readonly port: number
   /** Without a slash at the end. */
   readonly url: string
+  /** Whether no other machine can reach it. */
+  readonly loopback: boolean
 }
 
 /** Where the HTTP door is. */
 export class HttpAddress extends Context.Tag("@postilion/server/HttpAddress")<HttpAddress, HttpAddressShape>() {}
 
-const alive: Problem.HttpAnswer = {
+/** What `/livez` is answered: that the process lives. */
+export const alive: Problem.HttpAnswer = {
   status: 200,
   headers: { "content-type": "application/json" },
   body: JSON.stringify({ status: "ok" })
@@ -73,7 +81,10 @@ const closed = Problem.problem(503, "the gateway is starting or stopping; try ag
   headers: { "retry-after": "5" }
 })
 
-const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+const urlOf = ({ host, tls }: HttpListenerOptions, port: number): string =>
+  `${tls === undefined ? "http" : "https"}://${host.includes(":") ? `[${host}]` : host}:${port}`
+
+const isLoopback = (address: string): boolean => address === "::1" || /^127\./.test(plain(address))
 
 const REMEDIES = new Map([
   ["EADDRINUSE", "the port is in use; stop what uses it, or set another `port` (0: any that is free)"],
@@ -82,14 +93,15 @@ const REMEDIES = new Map([
   ["ENOTFOUND", "there is no such host; set `host` to an address of this machine, such as 127.0.0.1"]
 ])
 
-const listen = (server: Server, { host, port }: HttpListenerOptions) =>
+const listen = (server: Server | SecureServer, options: HttpListenerOptions) =>
   Effect.async<HttpAddressShape, ChannelConnectionError>((resume) => {
+    const { host, port } = options
     const onError = (cause: NodeJS.ErrnoException) => {
       const why = REMEDIES.get(cause.code ?? "") ?? cause.message
       resume(
         new ChannelConnectionError({
           channel: "http",
-          message: `cannot listen at ${urlOf(host, port)}: ${why}`,
+          message: `cannot listen at ${urlOf(options, port)}: ${why}`,
           cause
         })
       )
@@ -98,8 +110,8 @@ const listen = (server: Server, { host, port }: HttpListenerOptions) =>
     server.listen(port, host, () => {
       server.off("error", onError)
       const bound = server.address()
-      const actual = typeof bound === "object" && bound !== null ? bound.port : port
-      resume(Effect.succeed({ host, port: actual, url: urlOf(host, actual) }))
+      const { address, port: actual } = typeof bound === "object" && bound !== null ? bound : { address: "", port }
+      resume(Effect.succeed({ host, port: actual, url: urlOf(options, actual), loopback: isLoopback(address) }))
     })
   })
 
@@ -154,7 +166,7 @@ const make = (options: HttpListenerOptions) =>
       open.add(response)
       response.once("close", () => open.delete(response))
       const head = headOf(request)
-      if (head.path === "/healthz" && (head.method === "GET" || head.method === "HEAD")) {
+      if (head.path === "/livez" && (head.method === "GET" || head.method === "HEAD")) {
         send(response, alive)
         return
       }
@@ -174,13 +186,21 @@ const make = (options: HttpListenerOptions) =>
     }
 
     const server = yield* Effect.acquireRelease(
-      Effect.sync(() => createServer(onRequest)),
+      Effect.sync(() => {
+        if (options.tls === undefined) return createServer(onRequest)
+        const { contents } = options.tls
+        // Where it is said who issues clients' certificates, whoever has none from there gets no connection.
+        return createSecureServer({ ...contents, requestCert: contents.ca !== undefined }, onRequest)
+      }),
       (server) =>
         Effect.async<void>((resume) => {
           server.close(() => resume(Effect.void))
           server.closeAllConnections()
         })
     )
+    if (options.tls !== undefined && server instanceof SecureServer) {
+      yield* supervise("certificate", Tls.following(server, options.tls))
+    }
     const address = yield* listen(server, options)
     // Told by `accepting` while somebody watches; without a listener of its own it would end the process.
     server.on("error", () => {})
@@ -233,7 +253,7 @@ const make = (options: HttpListenerOptions) =>
   })
 
 /**
- * Listens. Fails with a `ChannelConnectionError` (channel `http`) when the address cannot be had. `/healthz` is answered 200 as
+ * Listens. Fails with a `ChannelConnectionError` (channel `http`) when the address cannot be had. `/livez` is answered 200 as
  * long as the process lives.
  */
 export const layer = (options: HttpListenerOptions): Layer.Layer<HttpListener | HttpAddress, ChannelConnectionError> =>

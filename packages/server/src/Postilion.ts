@@ -1,15 +1,23 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
-import { decodeConfig, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
+import * as Tls from "./Tls.ts"
+import * as Tokens from "./Tokens.ts"
+
+/** What the configuration only names. */
+interface Surroundings {
+  readonly environmentToken: Redacted.Redacted<string> | undefined
+  readonly tls: Tls.Secured | undefined
+}
 
 const compose = (
   {
@@ -23,26 +31,36 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     port,
+    ssl: _ssl,
     storage,
     tokens,
     trustedProxies,
     webSocket,
     ...gateway
   }: PostilionConfig,
+  { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
   const { replyToUnknown } = gateway.accessControl
   const rooms = new Rooms()
   const callbackChannels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
   const channels = [...(options.channels ?? []), ...callbackChannels, rooms.channel]
+  const access = Access.layer({
+    tokens,
+    environmentToken,
+    allowedOrigins,
+    allowedHosts,
+    trustedProxies,
+    maxFailedAttempts
+  })
   // From the socket outwards: what is built first is closed last.
   return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
     // Closed once what still ran has answered.
     Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
-    Layer.provide(Access.layer({ tokens, allowedOrigins, allowedHosts, trustedProxies, maxFailedAttempts })),
+    Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
-    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs }))
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
   )
 }
 
@@ -75,7 +93,9 @@ export const layer = (
   Layer.unwrapEffect(
     Effect.gen(function* () {
       const decoded = yield* decodeConfig(config)
-      return compose(decoded, { audit: yield* AuditSigning.load(decoded.audit), ...options })
+      const audit = yield* AuditSigning.load(decoded.audit)
+      const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
+      return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
     })
   )
 

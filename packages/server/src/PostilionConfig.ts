@@ -1,6 +1,6 @@
-import type { GatewayConfigError } from "@postilion/gateway"
+import { GatewayConfigError } from "@postilion/gateway"
 import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
-import { Effect, Redacted, Schema } from "effect"
+import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { Callbacks } from "./CallbackChannel.ts"
 import { isSubnet } from "./Peers.ts"
 import { SCOPES } from "./Scopes.ts"
@@ -23,10 +23,10 @@ const Between = (least: number, most: number) =>
 /** What RFC 6750 lets a bearer token have; anything else could never arrive. */
 const isToken = (text: string): boolean => /^[\w.~+/-]+=*$/.test(text)
 
+const TOKEN_RULE = "a token has one or more letters, digits or -._~+/ and no spaces"
+
 const Token = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String)).pipe(
-  Schema.filter(
-    (token) => isToken(Redacted.value(token)) || "a token has one or more letters, digits or -._~+/ and no spaces"
-  )
+  Schema.filter((token) => isToken(Redacted.value(token)) || TOKEN_RULE)
 )
 
 const ScopedToken = Schema.Struct({ token: Token, scopes: Schema.NonEmptyArray(Schema.Literal(...SCOPES)) })
@@ -55,7 +55,10 @@ const Origin = Schema.String.pipe(
   )
 )
 const Host = Schema.String.pipe(
-  Schema.filter((text) => /^[^/?#@\s]+$/.test(text) || `must be a host such as example.com:8443, got ${text}`)
+  Schema.filter(
+    (text) =>
+      /^(\[[\da-f:.]+\]|[\w.-]+)$/i.test(text) || `must be a name such as example.com, without a port, got ${text}`
+  )
 )
 const Subnet = Schema.String.pipe(
   Schema.filter((text) => isSubnet(text) || `must be an address or a subnet such as 10.0.0.0/8, got ${text}`)
@@ -68,6 +71,15 @@ export const AuditConfig = Schema.Struct({
   checkpointEvery: withDefault(Between(2, 1_000_000), 1_000)
 })
 export type AuditConfig = typeof AuditConfig.Type
+
+export const SslConfig = Schema.Struct({
+  /** The certificate in PEM, with those that lead to its root after it. */
+  cert: Schema.NonEmptyString,
+  /** Its private key in PEM, without a passphrase. */
+  key: Schema.NonEmptyString,
+  /** Certificates in PEM of who issues clients' certificates; whoever has none from there gets no connection. Default: none is asked for. */
+  clientCa: Schema.optional(Schema.NonEmptyString)
+})
 
 /** What a server is configured with: all of the gateway's keys, and its own. Every key has a default. */
 export const PostilionConfig = Schema.Struct({
@@ -87,10 +99,12 @@ export const PostilionConfig = Schema.Struct({
   maxFailedAttempts: withDefault(Between(1, 1_000_000), 10),
   /** Origins, besides the gateway's own, whose pages may ask: `https://console.example.com`. Default: none. */
   allowedOrigins: withDefault(Schema.Array(Origin), []),
-  /** Names, besides the address it listens at, that the gateway is reached by: `ops.example.com`, `ops.example.com:8443`. Default: none. */
+  /** Names, besides the address it listens at, that the gateway is reached by: `ops.example.com`. Default: none. */
   allowedHosts: withDefault(Schema.Array(Host), []),
   /** Addresses and subnets (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` is believed. Default: none. */
   trustedProxies: withDefault(Schema.Array(Subnet), []),
+  /** Files that make it HTTPS, and nothing else; looked at again every ten seconds. Default: none, it is HTTP. */
+  ssl: Schema.optional(SslConfig),
   /** How the audit is signed. Default: not at all. */
   audit: Schema.optionalWith(AuditConfig, { default: () => Schema.decodeSync(AuditConfig)({}) }),
   /** Bytes an HTTP request's body may have; more is answered 413. Default: 1,048,576. */
@@ -110,3 +124,14 @@ export type PostilionConfigInput = typeof PostilionConfig.Encoded
 /** Checks a configuration and fills in its defaults. An unknown key is an error. */
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
   Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(Effect.mapError(configError))
+
+/** The operator's token in the environment variable `POSTILION_TOKEN`. An empty one is none that could be meant. */
+export const environmentToken: Effect.Effect<Redacted.Redacted<string> | undefined, GatewayConfigError> = Effect.gen(
+  function* () {
+    const path = "POSTILION_TOKEN"
+    const refuse = (problem: string) => new GatewayConfigError({ path, message: `configuration: ${path}: ${problem}` })
+    const given = yield* Effect.mapError(Config.option(Config.redacted(path)), () => refuse("cannot be read"))
+    if (Option.isNone(given)) return undefined
+    return isToken(Redacted.value(given.value)) ? given.value : yield* refuse(`${TOKEN_RULE}; leave it unset for none`)
+  }
+)

@@ -40,7 +40,11 @@ const TABLE = {
   "events.subscribe": read,
   "events.unsubscribe": read,
   "agents.list": everyone,
-  ping: everyone
+  ping: everyone,
+  "tokens.create": operate,
+  "tokens.list": operate,
+  "tokens.revoke": operate,
+  metrics: read
 } satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
 
 /** What can be done at a door. */
@@ -53,3 +57,7 @@ export const allow = (scopes: ReadonlyArray<Scope>, action: Action): boolean => 
   const allowed: ReadonlyArray<Scope> = TABLE[action]
   return scopes.some((scope) => allowed.includes(scope))
 }
+
+/** Whether who has these scopes may hand on this one. */
+export const covers = (held: ReadonlyArray<Scope>, scope: Scope): boolean =>
+  held.includes("operator") || held.includes(scope)

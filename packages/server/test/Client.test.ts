@@ -10,9 +10,7 @@ const quick = { token: ADA, minReconnectDelayMs: 1 }
 
 /** A server behind a cable that can be cut, and what a client finds it by. */
 const behind = (line: Cable, config: PostilionConfigInput = {}, respond?: Parameters<typeof server>[1]) =>
-  Layer.tap(server({ allowedHosts: [`127.0.0.1:${line.port}`], ...config }, respond), (context) =>
-    Effect.sync(() => line.plug(Context.get(context, HttpAddress).port))
-  )
+  Layer.tap(server(config, respond), (context) => Effect.sync(() => line.plug(Context.get(context, HttpAddress).port)))
 const urlOf = (line: Cable): string => `ws://127.0.0.1:${line.port}`
 
 const collect = (client: Client.Client) =>

@@ -66,7 +66,7 @@ describe("the listener", () => {
       Effect.sync(() => channel("net.server.socket").subscribe(listener)),
       () => Effect.sync(() => channel("net.server.socket").unsubscribe(listener))
     )
-    yield* request("/healthz")
+    yield* request("/livez")
     return yield* Effect.fromNullable(found)
   })
   const component = Effect.map(request("/status", as(ADA)), ({ body }) =>

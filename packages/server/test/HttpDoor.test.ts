@@ -4,44 +4,25 @@ import { describe, expect, it } from "@effect/vitest"
 import { ChannelConnectionError, GatewayService, PolicyEngine } from "@postilion/gateway"
 import { HttpAddress, HttpListener } from "@postilion/server"
 import { Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { routes } from "./Routes.ts"
 import { ADA, as, deliver, delivery, eventually, rawConnection, request, say, server } from "./Support.ts"
 
-const guarded: ReadonlyArray<readonly [method: string, path: string]> = [
-  ["GET", "/status"],
-  ["GET", "/events/evt_1"],
-  ["GET", "/events/evt_1/explain"],
-  ["GET", "/approvals"],
-  ["GET", "/approvals/apr_1"],
-  ["POST", "/approvals/apr_1/approve"],
-  ["POST", "/approvals/apr_1/deny"],
-  ["GET", "/deliveries"],
-  ["POST", "/deliveries/dlv_1/replay"],
-  ["POST", "/deliveries/dlv_1/drop"],
-  ["POST", "/chat"],
-  ["POST", "/release"],
-  ...["pause", "resume", "stop", "terminate"].flatMap(
-    (verb): ReadonlyArray<readonly [string, string]> => [
-      ["POST", `/${verb}`],
-      ["POST", `/agents/agent/${verb}`]
-    ]
-  )
-]
-
 describe("health", () => {
-  it.scoped("healthz and readyz need no token", () =>
+  it.scoped("livez, readyz and startupz need no token", () =>
     Effect.gen(function* () {
-      expect(yield* request("/healthz")).toMatchObject({ status: 200, body: { status: "ok" } })
+      expect(yield* request("/livez")).toMatchObject({ status: 200, body: { status: "ok" } })
       expect(yield* request("/readyz")).toMatchObject({ status: 200, body: { status: "ready" } })
+      expect(yield* request("/startupz")).toMatchObject({ status: 200, body: { status: "started" } })
       expect(yield* request("/readyz?verbose=1")).toMatchObject({ status: 200 })
     }).pipe(Effect.provide(server()))
   )
 
-  it.scoped("readyz is 503 while the storage does not answer, and healthz is not", () =>
+  it.scoped("readyz is 503 while the storage does not answer, and livez is not", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       yield* sql`ALTER TABLE switches RENAME TO gone`
       expect(yield* request("/readyz")).toMatchObject({ status: 503, body: { detail: "the storage does not answer" } })
-      expect(yield* request("/healthz")).toMatchObject({ status: 200 })
+      expect(yield* request("/livez")).toMatchObject({ status: 200 })
       yield* sql`ALTER TABLE gone RENAME TO switches`
       yield* TestClock.adjust("11 seconds")
       expect(yield* request("/readyz")).toMatchObject({ status: 200 })
@@ -55,7 +36,7 @@ describe("health", () => {
       // Whoever writes waits for the one connection.
       yield* Scope.extend(sql.reserve, scope)
       yield* TestClock.adjust("3 minutes")
-      expect(yield* request("/healthz")).toMatchObject({ status: 200 })
+      expect(yield* request("/livez")).toMatchObject({ status: 200 })
       yield* TestClock.adjust("1 second")
       expect(yield* request("/readyz")).toMatchObject({
         status: 503,
@@ -68,10 +49,10 @@ describe("health", () => {
     }).pipe(Effect.provide(server({ crons: [{ schedule: "* * * * *", instruction: "look" }] })))
   )
 
-  it.scoped("before the gateway is up, everything but healthz is told to come back", () =>
+  it.scoped("before the gateway is up, everything but livez is told to come back", () =>
     Effect.gen(function* () {
-      expect((yield* request("/healthz")).status).toBe(200)
-      for (const path of ["/readyz", "/status", "/webhooks/github"]) {
+      expect((yield* request("/livez")).status).toBe(200)
+      for (const path of ["/readyz", "/startupz", "/status", "/webhooks/github"]) {
         const answer = yield* request(path)
         expect(answer).toMatchObject({ status: 503, body: { title: "Service Unavailable" } })
         expect(answer.headers.get("retry-after")).toBe("5")
@@ -83,7 +64,7 @@ describe("health", () => {
 })
 
 describe("X16: one authorization for every door", () => {
-  for (const [method, path] of guarded) {
+  for (const { method, path } of routes) {
     it.scoped(`${method} ${path}`, () =>
       Effect.gen(function* () {
         const refused = (headers: Record<string, string>, at = path) =>
@@ -108,11 +89,12 @@ describe("X16: one authorization for every door", () => {
 
   it.scoped("without any token configured, nobody has one", () =>
     Effect.gen(function* () {
-      for (const [method, path] of guarded) {
-        for (const authorization of ["", "Bearer undefined", "Bearer null"]) {
-          const answer = yield* request(path, { method, headers: { authorization } })
-          expect(answer).toMatchObject({ status: 401, body: { detail: expect.stringContaining("set `tokens:") } })
-        }
+      for (const { method, path } of routes) {
+        const answer = yield* request(path, { method, headers: { authorization: "" } })
+        expect(answer).toMatchObject({ status: 401, body: { detail: expect.stringContaining("set `tokens:") } })
+      }
+      for (const authorization of ["Bearer undefined", "Bearer null"]) {
+        expect(yield* request("/status", { headers: { authorization } })).toMatchObject({ status: 401 })
       }
       expect((yield* deliver("push", "d1")).status).toBe(202)
     }).pipe(Effect.provide(server({ tokens: {} })))
@@ -186,15 +168,17 @@ describe("the routes", () => {
       for (const path of ["/events/constructor", "/events/%zz", "/events/__proto__"]) {
         expect(yield* request(path, as(ADA)), path).toMatchObject({ status: 404 })
       }
-      for (const [method, path] of [...guarded, ["GET", "/readyz"] as const, ["GET", "/healthz"] as const]) {
-        const wrong = yield* request(path, { ...as(ADA), method: "DELETE" })
+      const probes = ["/livez", "/readyz", "/startupz"].map((path) => ({ method: "GET", path }))
+      for (const { path } of [...routes, ...probes]) {
+        const wrong = yield* request(path, { ...as(ADA), method: "PATCH" })
         expect(wrong, path).toMatchObject({ status: 405 })
-        expect(wrong.headers.get("allow")).toBe(method === "GET" ? "GET, HEAD" : "POST")
+        const methods = [...routes, ...probes].filter((route) => route.path === path).map(({ method }) => method)
+        expect(wrong.headers.get("allow")).toBe(methods.join(", ").replace("GET", "GET, HEAD"))
       }
       const raw = yield* rawConnection
       raw.socket.write("GET http://elsewhere/status HTTP/1.1\r\nhost: x\r\n\r\nOPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n")
       yield* raw.received(/404 Not Found[\s\S]*404 Not Found/)
-      expect((yield* request("/healthz")).status).toBe(200)
+      expect((yield* request("/livez")).status).toBe(200)
     }).pipe(Effect.provide(server()))
   )
 })
@@ -231,7 +215,7 @@ describe("bodies have limits", () => {
       const raw = yield* rawConnection
       const body = "x".repeat(300_000)
       raw.socket.write(`POST /webhooks/github HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
-      raw.socket.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+      raw.socket.write("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
       expect(yield* raw.received(/\{"status":"ok"\}$/)).toMatch(/^HTTP\/1.1 413 [\s\S]*HTTP\/1.1 200 OK/)
     }).pipe(Effect.provide(server({ maxBodyBytes: 1_000 })))
   )

@@ -39,7 +39,7 @@ describe("HttpListener", () => {
         expect(answer).toMatchObject({ status: 500, body: { title: "Internal Server Error" } })
         expect(answer.text).not.toContain("secret")
       }
-      expect((yield* request("/healthz")).status).toBe(200)
+      expect((yield* request("/livez")).status).toBe(200)
     }).pipe(Effect.provide(listener))
   )
 

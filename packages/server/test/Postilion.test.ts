@@ -6,6 +6,7 @@ import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import * as EventBusModule from "@postilion/gateway/records/EventBus"
 import { CallbackChannel, HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
 import { Effect, Layer } from "effect"
+import { sslOf } from "./Fixtures.ts"
 import { receiver, silence } from "./Receiver.ts"
 import {
   ADA,
@@ -43,7 +44,7 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
       host: "localhost",
       url: expect.stringMatching(/^http:\/\/localhost:\d+$/)
     })
-    expect((yield* request("/healthz")).status).toBe(200)
+    expect((yield* request("/livez")).status).toBe(200)
   }).pipe(Effect.provide(server({ host: "localhost" }))),
   port: Effect.gen(function* () {
     const { port } = yield* HttpAddress
@@ -52,7 +53,9 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
   tokens: Effect.gen(function* () {
     expect((yield* request("/status", as("s3cr3t"))).status).toBe(200)
     expect((yield* request("/status", as(ADA))).status).toBe(401)
-  }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t" } }))),
+    expect((yield* request("/status", as("v1ewer"))).status).toBe(200)
+    expect((yield* request("/pause", { ...as("v1ewer"), method: "POST" })).status).toBe(403)
+  }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t", vera: { token: "v1ewer", scopes: ["viewer"] } } }))),
   // More of these in Access.test.ts.
   maxFailedAttempts: Effect.gen(function* () {
     expect((yield* request("/status", as("wrong"))).status).toBe(401)
@@ -75,6 +78,10 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     expect((yield* from("192.0.2.1")).status).toBe(429)
     expect((yield* from("192.0.2.2")).status).toBe(401)
   }).pipe(Effect.provide(server({ maxFailedAttempts: 1, trustedProxies: ["127.0.0.0/8"] }))),
+  // More of it in Tls.test.ts.
+  ssl: Effect.gen(function* () {
+    expect(yield* HttpAddress).toMatchObject({ url: expect.stringMatching(/^https:/) })
+  }).pipe(Effect.provide(server({ ssl: sslOf("server") }))),
   maxBodyBytes: Effect.gen(function* () {
     expect((yield* deliver("push", "d1", { body: "x".repeat(11) })).status).toBe(413)
     expect((yield* deliver("push", "d2", { body: "x".repeat(10) })).status).toBe(400)
@@ -195,6 +202,14 @@ describe("Postilion.layer", () => {
       expect(yield* callback({ timeoutMs: 0 })).toMatch(/callbacks\.hook\.timeoutMs: must be from 1 to/)
       expect(yield* callback({ retries: 1 })).toMatch(/callbacks\.hook\.retries: is unexpected/)
       expect(yield* failure({ tokens: { ada: "" } })).toMatch(/^configuration: tokens\.ada: a token has/)
+      const scoped = (change: object) => failure({ tokens: { ada: { token: "x", scopes: ["client"], ...change } } })
+      expect(yield* scoped({ token: "two words" })).toMatch(/^configuration: tokens\.ada\.token: a token has/)
+      expect(yield* scoped({ scopes: [] })).toMatch(/^configuration: tokens\.ada\.scopes/)
+      expect(yield* scoped({ scopes: ["root"] })).toMatch(/^configuration: tokens\.ada\.scopes\[0\]: /)
+      expect(yield* failure({ allowedOrigins: ["https://a.example.com/"] })).toMatch(/allowedOrigins\[0\]: must be an/)
+      expect(yield* failure({ allowedHosts: ["a.example.com:80"] })).toMatch(/allowedHosts\[0\]: must be a name/)
+      expect(yield* failure({ trustedProxies: ["proxy"] })).toMatch(/trustedProxies\[0\]: must be an address or a/)
+      expect(yield* failure({ maxFailedAttempts: 0 })).toMatch(/maxFailedAttempts: must be from 1 to/)
       expect(yield* failure({ tokens: { ada: "x", bob: "x" } })).toBe(
         "configuration: tokens: two of ada, bob have the same token; give each its own"
       )

@@ -19,7 +19,7 @@ describe("a server in its own process", { timeout: 60_000 }, () => {
         child.process.kill(signal)
         const unready = yield* eventually(requestAt(url, "/readyz"), ({ status }) => status === 503)
         expect(unready.headers.get("retry-after")).toBe("5")
-        expect((yield* requestAt(url, "/healthz")).status).toBe(200)
+        expect((yield* requestAt(url, "/livez")).status).toBe(200)
         const refused = yield* eventually(
           requestAt(url, "/webhooks/github", delivery("deployment", "d2")),
           ({ status }) => status === 503

@@ -276,7 +276,7 @@ describe("a server that can no longer write", { timeout: 60_000 }, () => {
         const unready = yield* requestAt(url, "/readyz")
         expect(unready).toMatchObject({ status: 503, body: { detail: "the storage cannot be written" } })
         expect(unready.headers.get("retry-after")).toBe("5")
-        expect((yield* requestAt(url, "/healthz")).status).toBe(200)
+        expect((yield* requestAt(url, "/livez")).status).toBe(200)
 
         end(child, dir)
         yield* eventually(requestAt(url, "/readyz"), ({ status }) => status === 200)

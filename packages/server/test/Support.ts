@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
-import { request as httpRequest } from "node:http"
+import { request as httpRequest, type OutgoingHttpHeaders } from "node:http"
 import { createRequire } from "node:module"
 import { connect, type Socket } from "node:net"
 import { tmpdir } from "node:os"
@@ -47,7 +47,7 @@ export interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly text: string
-  /** The body, read as a JSON object. */
+  /** The body, read as a JSON object where it is said to be JSON. */
   readonly body: Record<string, unknown>
 }
 
@@ -63,7 +63,7 @@ export const requestAt = (url: string, path: string, init: RequestInit = {}): Ef
       status: response.status,
       headers: response.headers,
       text,
-      body: text === "" ? {} : decodeBody(text)
+      body: response.headers.get("content-type")?.includes("json") && text !== "" ? decodeBody(text) : {}
     }
   })
 
@@ -71,7 +71,7 @@ export const request = (path: string, init?: RequestInit) =>
   Effect.flatMap(HttpAddress, ({ url }) => requestAt(url, path, init))
 
 /** As `request`, with whatever headers: `fetch` sets the host itself. */
-export const requestNamed = (path: string, headers: Readonly<Record<string, string>>, method = "GET") =>
+export const requestNamed = (path: string, headers: OutgoingHttpHeaders, method = "GET") =>
   Effect.flatMap(HttpAddress, ({ host, port }) =>
     Effect.async<Pick<Answer, "status" | "text">>((resume) => {
       const sent = httpRequest({ host, port, path, method, headers }, (response) => {

@@ -4,7 +4,7 @@ import { GatewayService } from "@postilion/gateway"
 import { HttpAddress } from "@postilion/server"
 import { Deferred, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
 import { WebSocket as UndiciWebSocket } from "undici"
-import { ADA, eventually, MALLORY, result, server } from "./Support.ts"
+import { ADA, eventually, MALLORY, request, result, server } from "./Support.ts"
 import { connected, type Frame, hello, isMethod, type Open, ofWs, open, type Wire } from "./Wire.ts"
 
 const BOB = "token-of-bob"
@@ -58,7 +58,9 @@ describe("the same conversation with clients that share nothing", () => {
         expect(texts(wire)).toEqual(["done: how is the disk?"])
         const history = yield* wire.ask("session.history", { session: "ops" })
         expect(history.result).toMatchObject({ turns: [{ role: "user", sender: "ada" }, { role: "assistant" }] })
-        expect(codeOf(yield* wire.ask("session.sned"))).toBe("unknown-method")
+        for (const method of ["session.sned", "__defineGetter__", "constructor"]) {
+          expect(codeOf(yield* wire.ask(method))).toBe("unknown-method")
+        }
         expect(codeOf(yield* say(wire, "ops", ""))).toBe("invalid-params")
         wire.socket.close(1000)
         expect(yield* wire.closed).toBe(1000)
@@ -313,6 +315,30 @@ describe("a peer that is gone", () => {
         yield* settled(wire)
       }
       expect((yield* wire.ask("ping")).result).toEqual({ seq: 0 })
+    }).pipe(Effect.provide(server(people)))
+  )
+
+  it.scoped("X9: a token that is revoked ends its connections, with a socket and without", () =>
+    Effect.gen(function* () {
+      const headers = { authorization: `Bearer ${OLGA}`, "content-type": "application/json" }
+      const body = JSON.stringify({ name: "carl", scopes: ["client"] })
+      const { body: made } = yield* request("/tokens", { method: "POST", headers, body })
+      const token = String(made.token)
+      const live = yield* connected(token)
+      const lost = yield* open()
+      const welcome = yield* lost.ask("connect", hello(token))
+      lost.socket.close(4000)
+      yield* lost.closed
+      const other = yield* connected(ADA)
+      expect((yield* request(`/tokens/${made.id}`, { method: "DELETE", headers })).status).toBe(200)
+      expect((yield* live.until(isMethod("ERROR"))).params).toMatchObject({ code: "token-revoked" })
+      expect(yield* live.closed).toBe(1008)
+      const back = yield* open()
+      const resume = { token: welcome.result?.resumeToken, seq: 0 }
+      expect(codeOf(yield* back.ask("connect", hello(token, "client", resume)))).toBe("unauthorized")
+      yield* settled(other)
+      const olga = yield* connected(OLGA, "operator")
+      expect((yield* olga.ask("status")).result).toMatchObject({ connections: 2 })
     }).pipe(Effect.provide(server(people)))
   )
 

@@ -1,7 +1,7 @@
 import { randomFillSync } from "node:crypto"
 
-/** What an id names: event, run, approval, job, delivery, start of the gateway. */
-export type IdPrefix = "evt" | "run" | "apr" | "job" | "dlv" | "start"
+/** What an id names: event, run, approval, job, delivery, token, start of the gateway. */
+export type IdPrefix = "evt" | "run" | "apr" | "job" | "dlv" | "tok" | "start"
 
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 const RANDOM_DIGITS = 8

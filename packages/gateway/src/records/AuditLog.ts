@@ -42,6 +42,8 @@ export type AuditKind =
   | "delivery.ended"
   | "delivery.replayed"
   | "delivery.dropped"
+  | "token.created"
+  | "token.revoked"
 
 export interface AuditEntry {
   readonly kind: AuditKind

@@ -251,6 +251,22 @@ export interface StartRow {
   readonly started_at: number
 }
 
+/** A bearer token that was made at run time. */
+export interface TokenRow {
+  readonly id: string
+  /** The principal who holds it. */
+  readonly name: string
+  /** SHA-256 of the token, in hexadecimal; the token itself is nowhere. */
+  readonly hash: string
+  /** JSON: what it is for. */
+  readonly scopes: string
+  readonly created_at: number
+  readonly created_by: string
+  readonly expires_at: number | null
+  readonly revoked_at: number | null
+  readonly revoked_by: string | null
+}
+
 export interface Rows {
   readonly events: EventRow
   readonly decisions: DecisionRow
@@ -267,6 +283,7 @@ export interface Rows {
   readonly starts: StartRow
   readonly failures: FailureRow
   readonly budget_notices: BudgetNoticeRow
+  readonly tokens: TokenRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -287,7 +304,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   deliveries: ["id"],
   starts: ["id"],
   failures: ["agent_id"],
-  budget_notices: ["budget", "notice"]
+  budget_notices: ["budget", "notice"],
+  tokens: ["id"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

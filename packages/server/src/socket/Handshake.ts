@@ -3,6 +3,7 @@ import { type Params, VERSIONS, type Welcome } from "@postilion/client/Protocol"
 import { Either } from "effect"
 import type { AccessShape, Principal } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
+import * as Scopes from "../Scopes.ts"
 import type { Connection } from "./Connection.ts"
 import type { Connections } from "./Connections.ts"
 import type { EventFeed } from "./EventFeed.ts"
@@ -36,7 +37,7 @@ export const make = ({ access, config, connections, feed }: HandshakeOptions) =>
     }
     const { name, scopes, tokenId } = held.right
     // An operator may do all that others may. Nobody gets more than they asked for, nor more than they hold.
-    if (scopes.includes(role) || scopes.includes("operator")) return Either.right({ name, scopes: [role], tokenId })
+    if (Scopes.covers(scopes, role)) return Either.right({ name, scopes: [role], tokenId })
     return Either.left(
       new Refusal({
         code: "forbidden",

@@ -8,7 +8,7 @@ import {
   Request,
   type RequestId
 } from "@postilion/client/Protocol"
-import { Effect, Either, Fiber, ParseResult, Schema } from "effect"
+import { Effect, Either, Fiber, ParseResult, Record, Schema } from "effect"
 import type { WebSocket } from "ws"
 import type { AccessShape } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
@@ -38,11 +38,8 @@ const SHOWN = 100
 const GONE = 1000
 
 const decodeRequest = Schema.decodeUnknownEither(Request)
-const decoders = Object.fromEntries(
-  Object.entries(methods).map(([name, { params }]) => [
-    name,
-    Schema.decodeUnknownEither(params as Schema.Schema<unknown>, { onExcessProperty: "error" })
-  ])
+const decoders = Record.map(methods, ({ params }) =>
+  Schema.decodeUnknownEither(params as Schema.Schema<unknown>, { onExcessProperty: "error" })
 )
 const isEffect = (outcome: Methods.Outcome<object>): outcome is Effect.Effect<object, Refusal> =>
   Effect.isEffect(outcome)
@@ -148,22 +145,39 @@ export class Peer {
       : new Refusal({ code: "invalid-request", message: detailOf(request.left) })
   }
   private ask({ id, method, params = {} }: Request): void {
-    const decoded = isMethod(method) ? decoders[method]?.(params) : undefined
-    if (this.connection === undefined && method !== "connect") {
-      this.refuse(id, new Refusal({ code: "not-connected", message: `${method.slice(0, SHOWN)} before connect` }))
-    } else if (!isMethod(method) || decoded === undefined) {
+    if (!isMethod(method)) {
       const message = `there is no method "${method.slice(0, SHOWN)}"`
       this.refuse(id, new Refusal({ code: "unknown-method", message }))
-    } else if (Either.isLeft(decoded)) {
+      return
+    }
+    // Asked before what is sent along is even looked at.
+    const refusal = method === "connect" ? this.mayNotConnect() : this.mayNot(method)
+    if (refusal !== undefined) {
+      this.refuse(id, refusal)
+      return
+    }
+    const decoded = decoders[method](params)
+    if (Either.isLeft(decoded)) {
       this.refuse(id, new Refusal({ code: "invalid-params", message: `${method}: ${detailOf(decoded.left)}` }))
     } else if (method === "connect") this.connect(id, decoded.right as Params<"connect">)
     else if (this.connection !== undefined) this.call(this.connection, id, method, decoded.right)
   }
-  private connect(id: RequestId, params: Params<"connect">): void {
-    if (this.connection !== undefined) {
-      this.refuse(id, new Refusal({ code: "already-connected", message: "this socket is connected" }))
-      return
+  private mayNotConnect(): Refusal | undefined {
+    if (this.connection === undefined) return undefined
+    return new Refusal({ code: "already-connected", message: "this socket is connected" })
+  }
+  private mayNot(method: Call): Refusal | undefined {
+    if (this.connection === undefined) {
+      return new Refusal({ code: "not-connected", message: `${method} before connect` })
     }
+    const { principal } = this.connection
+    if (this.options.access.allows(principal, method)) return undefined
+    return new Refusal({
+      code: "forbidden",
+      message: `the scope ${principal.scopes.join(", ")} does not include ${method}`
+    })
+  }
+  private connect(id: RequestId, params: Params<"connect">): void {
     const greeted = this.options.handshake(this.head, params)
     if (Either.isLeft(greeted)) {
       this.refuse(id, greeted.left)
@@ -177,12 +191,7 @@ export class Peer {
     connection.resume(this.socket, params.resume !== undefined && welcome.resumed ? params.resume.seq : connection.seq)
   }
   private call(connection: Connection, id: RequestId, method: Call, params: unknown): void {
-    const { access, handlers, run } = this.options
-    if (!access.allows(connection.principal, method)) {
-      const held = connection.principal.scopes.join(", ")
-      this.refuse(id, new Refusal({ code: "forbidden", message: `the scope ${held} does not include ${method}` }))
-      return
-    }
+    const { handlers, run } = this.options
     // The decoder has made the parameters those of this method, which the type cannot say.
     const handler = handlers[method] as (connection: Connection, params: unknown) => Methods.Outcome<object>
     const outcome = handler(connection, params)

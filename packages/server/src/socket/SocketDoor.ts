@@ -26,7 +26,7 @@ export interface SocketDoorOptions extends WebSocketConfig {
 
 const PATH = "/ws"
 /** Milliseconds a peer has to answer a close before it is cut off. */
-const CLOSING = 1_000
+const CLOSING = 5_000
 
 const refuse = (socket: Duplex, { body, headers, status }: Problem.HttpAnswer): void => {
   const all = { ...headers, connection: "close", "content-length": String(Buffer.byteLength(body)) }

@@ -208,7 +208,19 @@ const statements: ReadonlyArray<string> = [
     notice TEXT NOT NULL,
     since BIGINT NOT NULL,
     PRIMARY KEY (budget, notice)
-  )`
+  )`,
+  `CREATE TABLE tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_at BIGINT,
+    revoked_at BIGINT,
+    revoked_by TEXT
+  )`,
+  `CREATE INDEX tokens_live ON tokens (created_at) WHERE revoked_at IS NULL`
 ]
 
 export default Effect.gen(function* () {
