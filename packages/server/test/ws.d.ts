@@ -1,1 +1,1 @@
-/// <reference path="../src/socket/ws.d.ts" />
+/// <reference path="../src/socket/ws-types.d.ts" />

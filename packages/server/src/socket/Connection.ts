@@ -1,9 +1,9 @@
 import type { ErrorCode, Events, EventType, Role } from "@postilion/client/Protocol"
 import { closeCodes, errors } from "@postilion/client/Protocol"
-import type { WebSocket } from "ws"
 import type { Principal } from "../Access.ts"
 import type { Room } from "./Rooms.ts"
 import type { WebSocketConfig } from "./WebSocketConfig.ts"
+import type { WebSocket } from "./WebSocketLibrary.ts"
 
 /** A notification, encoded once for all who get it: what stands before its number, and what stands after. */
 export interface Frame {

@@ -9,7 +9,6 @@ import {
   type RequestId
 } from "@postilion/client/Protocol"
 import { Effect, Either, Fiber, ParseResult, Record, Schema } from "effect"
-import type { WebSocket } from "ws"
 import type { AccessShape } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
 import type { Connection } from "./Connection.ts"
@@ -18,6 +17,7 @@ import type { Handshake } from "./Handshake.ts"
 import type * as Methods from "./Methods.ts"
 import { Refusal, toRpcError } from "./Refusal.ts"
 import type { WebSocketConfig } from "./WebSocketConfig.ts"
+import type { WebSocket } from "./WebSocketLibrary.ts"
 
 export interface PeerOptions {
   readonly access: Pick<AccessShape, "allows">

@@ -5,7 +5,6 @@ import { closeCodes } from "@postilion/client/Protocol"
 import { EventBus, type GatewayService, type KillSwitch, type SessionStore, Store, supervise } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
-import { type WebSocket, WebSocketServer } from "ws"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
 import { errorFrame, momentOf } from "./Connection.ts"
@@ -16,6 +15,7 @@ import * as Methods from "./Methods.ts"
 import { Peer } from "./Peer.ts"
 import { CHANNEL, type Rooms, sessionOf } from "./Rooms.ts"
 import type { WebSocketConfig } from "./WebSocketConfig.ts"
+import { type WebSocket, WebSocketServer } from "./WebSocketLibrary.ts"
 
 export interface SocketDoorOptions extends WebSocketConfig {
   /** Whose `channel` the gateway sends answers by. */
