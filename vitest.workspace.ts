@@ -12,6 +12,7 @@ const project = (name: string, root: string, isolate = true) => ({
 export default defineWorkspace([
   project("gateway", "packages/gateway", false),
   project("agents", "packages/agents"),
+  project("client", "packages/client"),
   project("server", "packages/server"),
   project("demo", "apps/demo"),
   project("faults", "apps/faults"),

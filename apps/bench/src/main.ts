@@ -7,12 +7,14 @@ import { memory } from "./Memory.ts"
 import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
 import { schedules } from "./Schedules.ts"
+import { sockets } from "./Sockets.ts"
 
 const benchmarks = {
   decisions: Effect.map(decisions, table),
   durable: Effect.map(durable, table),
   restart: Effect.map(restart, table),
   schedules: Effect.map(schedules, table),
+  sockets: Effect.map(sockets, table),
   memory,
   backtest
 }

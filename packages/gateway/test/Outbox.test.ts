@@ -47,6 +47,7 @@ describe("an answer", () => {
       expect(test.messages).toEqual([
         {
           key: delivery?.id,
+          seq: 1,
           target: "ada",
           text: "done: for ada",
           outcome: "completed",

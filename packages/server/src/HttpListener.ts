@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { createServer as createSecureServer, Server as SecureServer } from "node:https"
+import type { Duplex } from "node:stream"
 import { ChannelConnectionError, supervise } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope } from "effect"
@@ -38,10 +39,15 @@ export type Answering = Effect.Effect<Problem.HttpAnswer> | ((body: Uint8Array) 
 
 export type Handler = (head: HttpHead) => Answering
 
+/** Takes a connection over that asks to speak another protocol. */
+export type UpgradeHandler = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+
 export interface HttpListenerShape {
   readonly address: HttpAddressShape
   /** Hands every request but `/livez` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
   readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
+  /** Hands every request to upgrade to `handler`, until the scope closes. Before and after, they are requests like others. */
+  readonly upgrade: (handler: UpgradeHandler) => Effect.Effect<void, never, Scope.Scope>
   /** Takes connections, at the same address again where it had stopped to. Fails when it cannot, or could not take one. */
   readonly accepting: Effect.Effect<never, ChannelConnectionError>
   /** Waits until the requests that are under way now have been answered; those that take longer are cut off. */
@@ -221,6 +227,11 @@ const make = (options: HttpListenerOptions) =>
             Effect.sync(() => {
               handler = undefined
             })
+        ),
+      upgrade: (upgraded) =>
+        Effect.acquireRelease(
+          Effect.sync(() => void server.on("upgrade", upgraded)),
+          () => Effect.sync(() => void server.off("upgrade", upgraded))
         ),
       settle: (deadlineMillis) =>
         Effect.suspend(() => {

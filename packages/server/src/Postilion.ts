@@ -8,6 +8,8 @@ import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import { Rooms } from "./socket/Rooms.ts"
+import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
 import * as Tokens from "./Tokens.ts"
 
@@ -33,13 +35,16 @@ const compose = (
     storage,
     tokens,
     trustedProxies,
+    webSocket,
     ...gateway
   }: PostilionConfig,
   { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
   const { replyToUnknown } = gateway.accessControl
-  const channels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
+  const rooms = new Rooms()
+  const callbackChannels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
+  const channels = [...(options.channels ?? []), ...callbackChannels, rooms.channel]
   const access = Access.layer({
     tokens,
     environmentToken,
@@ -50,8 +55,10 @@ const compose = (
   })
   // From the socket outwards: what is built first is closed last.
   return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+    // Closed once what still ran has answered.
+    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
     Layer.provide(Layer.provideMerge(access, Tokens.layer)),
-    Layer.provideMerge(Gateway.layer(gateway, { ...options, channels: [...(options.channels ?? []), ...channels] })),
+    Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
   )

@@ -4,6 +4,7 @@ import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { Callbacks } from "./CallbackChannel.ts"
 import { isSubnet } from "./Peers.ts"
 import { SCOPES } from "./Scopes.ts"
+import { WebSocketConfig } from "./socket/WebSocketConfig.ts"
 
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })
@@ -113,7 +114,9 @@ export const PostilionConfig = Schema.Struct({
   /** Milliseconds that runs under way get to finish when the server stops; the rest is retried at the next start. Default: 30,000. */
   drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000),
   /** Places on the web that take answers, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. Default: none. */
-  callbacks: withDefault(Callbacks, {})
+  callbacks: withDefault(Callbacks, {}),
+  /** The control plane at `/ws`. */
+  webSocket: Schema.optionalWith(WebSocketConfig, { default: () => Schema.decodeSync(WebSocketConfig)({}) })
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

@@ -11,6 +11,8 @@ export type Scope = (typeof SCOPES)[number]
 
 const read: ReadonlyArray<Scope> = ["operator", "viewer"]
 const talk: ReadonlyArray<Scope> = ["operator", "agent", "client"]
+/** Reaches everyone, so a client may not. */
+const tellAll: ReadonlyArray<Scope> = ["operator", "agent"]
 const operate: ReadonlyArray<Scope> = ["operator"]
 const everyone: ReadonlyArray<Scope> = SCOPES
 
@@ -30,11 +32,19 @@ const TABLE = {
   "deliveries.drop": operate,
   /** Pause, resume, stop, terminate and release. */
   control: operate,
+  "session.send": talk,
+  "session.join": talk,
+  "session.leave": talk,
+  "session.history": talk,
+  broadcast: tellAll,
+  "events.subscribe": read,
+  "events.unsubscribe": read,
+  "agents.list": everyone,
+  ping: everyone,
   "tokens.create": operate,
   "tokens.list": operate,
   "tokens.revoke": operate,
-  metrics: read,
-  "session.send": talk
+  metrics: read
 } satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
 
 /** What can be done at a door. */

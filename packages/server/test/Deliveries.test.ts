@@ -25,6 +25,7 @@ import {
 const KEY = Buffer.from("a secret of 24 bytes or so").toString("base64")
 const message: OutboundMessage = {
   key: "dlv_1",
+  seq: 1,
   target: "ops",
   text: "done",
   outcome: "completed",

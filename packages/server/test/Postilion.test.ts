@@ -21,6 +21,7 @@ import {
   server,
   tempDir
 } from "./Support.ts"
+import { connected } from "./Wire.ts"
 
 const failure = (config: Record<string, unknown>) =>
   Effect.map(Effect.flip(Effect.scoped(Layer.build(server(config)))), ({ message }) => message)
@@ -99,6 +100,12 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     }).pipe(Effect.provide(server({ storage, drainDeadlineMs: 10 }, () => Effect.never)))
     expect(yield* runsIn(storage)).toMatchObject([{ state: "running" }])
   }).pipe(Effect.scoped),
+  // Key by key in WebSocketConfig.test.ts.
+  webSocket: Effect.gen(function* () {
+    const wire = yield* connected(ADA)
+    wire.send("x".repeat(200))
+    expect(yield* wire.closed).toBe(1009)
+  }).pipe(Effect.scoped, Effect.provide(server({ webSocket: { maxPayload: 199 } }))),
   callbacks: Effect.gen(function* () {
     const { received, url } = yield* receiver(silence)
     const callback = { url, secret: "s3cret", allowPrivate: true, timeoutMs: 50 }

@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
+import { Protocol } from "@postilion/client"
 import { Effect } from "effect"
 import { ACTIONS, type Action, allow, SCOPES, type Scope } from "../src/Scopes.ts"
 import { routes } from "./Routes.ts"
-import { as, request, server } from "./Support.ts"
+import { ADA, as, request, server } from "./Support.ts"
+import { connected } from "./Wire.ts"
 
 /** Written down apart from the code: o(perator), a(gent), c(lient), v(iewer). */
 const EXPECTED: { readonly [A in Action]: string } = {
@@ -24,8 +26,18 @@ const EXPECTED: { readonly [A in Action]: string } = {
   "tokens.list": "o   ",
   "tokens.revoke": "o   ",
   metrics: "o  v",
-  "session.send": "oac "
+  "session.send": "oac ",
+  "session.join": "oac ",
+  "session.leave": "oac ",
+  "session.history": "oac ",
+  broadcast: "oa  ",
+  "events.subscribe": "o  v",
+  "events.unsubscribe": "o  v",
+  "agents.list": "oacv",
+  ping: "oacv"
 }
+
+const methods = (Object.keys(Protocol.methods) as Array<Protocol.Method>).filter((method) => method !== "connect")
 
 const may = (scope: Scope, action: Action): boolean => EXPECTED[action].includes(scope.slice(0, 1))
 
@@ -40,8 +52,24 @@ describe("what a scope may do", () => {
   })
 
   it("is asked at some door", () => {
-    expect([...new Set([...routes.map(({ action }) => action), ...INSIDE])].sort()).toEqual([...ACTIONS].sort())
+    expect([...new Set([...routes.map(({ action }) => action), ...methods, ...INSIDE])].sort()).toEqual(
+      [...ACTIONS].sort()
+    )
   })
+
+  it.scoped("holds at every method of the socket, for every role", () =>
+    Effect.gen(function* () {
+      for (const role of SCOPES) {
+        const wire = yield* connected(ADA, role)
+        for (const method of methods) {
+          const { error } = yield* wire.ask(method, { session: "ops", id: "m", text: "hello" })
+          // So that there are not ten refusals in a row.
+          yield* wire.ask("ping")
+          expect(error?.data.code === "forbidden", `${role}: ${method}`).toBe(!may(role, method))
+        }
+      }
+    }).pipe(Effect.provide(server()))
+  )
 
   it.scoped("holds at every route, for every scope", () =>
     Effect.gen(function* () {

@@ -7,6 +7,8 @@ import { type ChannelSendError, GatewayConfigError } from "../domain/Errors.ts"
 export interface OutboundMessage {
   /** The delivery's id: what a platform that deduplicates tells messages apart by. */
   readonly key: string
+  /** Its place among all deliveries: a target's are in its order. */
+  readonly seq: number
   /** Whom or what the channel is to reach, as the event's route or the configuration says. */
   readonly target: string
   readonly text: string

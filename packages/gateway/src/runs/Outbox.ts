@@ -72,6 +72,7 @@ const storage = (cause: StoreError) => new GatewayError({ reason: "storage", mes
 
 const toMessage = (row: DeliveryRow): OutboundMessage => ({
   key: row.id,
+  seq: row.seq,
   target: row.target,
   text: row.text,
   outcome: row.outcome,

@@ -1,0 +1,54 @@
+import { Cause, Effect, ExecutionStrategy, Exit, Scope, Stream } from "effect"
+import * as Client from "./Client.ts"
+import type { ClientError } from "./ClientError.ts"
+import type { Call, Event, Params, Result, Welcome } from "./Protocol.ts"
+
+/** A connection to the control plane, for programs without Effect. What fails rejects with a `ClientError`. */
+export interface Connection {
+  readonly welcome: () => Welcome
+  readonly request: <M extends Call>(method: M, params: Params<M>) => Promise<Result<M>>
+  readonly send: (session: string, text: string, options?: Client.SendOptions) => Promise<Result<"session.send">>
+  readonly ask: (session: string, text: string, options?: Client.SendOptions) => Promise<Client.Message>
+  /** What the gateway tells from now on, until the loop over it ends or the connection is closed. */
+  readonly events: () => AsyncIterable<Event>
+  readonly close: () => Promise<void>
+}
+
+const promised = async <A>(effect: Effect.Effect<A, ClientError>): Promise<A> => {
+  const exit = await Effect.runPromiseExit(effect)
+  if (Exit.isSuccess(exit)) return exit.value
+  throw Cause.squash(exit.cause)
+}
+
+/**
+ * Connects to a gateway, `ws://127.0.0.1:8765` say, and reconnects for as long as it is not closed.
+ *
+ * ```ts
+ * const gateway = await connect("ws://127.0.0.1:8765", { token })
+ * console.log((await gateway.ask("ops", "how is the disk?")).text)
+ * await gateway.close()
+ * ```
+ */
+export const connect = async (url: string, options?: Client.ClientOptions): Promise<Connection> => {
+  const scope = await Effect.runPromise(Scope.make())
+  const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
+  try {
+    const client = await promised(Scope.extend(Client.make(url, options), scope))
+    return {
+      welcome: client.welcome,
+      request: (method, params) => promised(client.request(method, params)),
+      send: (session, text, sending) => promised(client.send(session, text, sending)),
+      ask: (session, text, sending) => promised(client.ask(session, text, sending)),
+      // Listened to from here on, not from when the loop over it begins.
+      events: () => {
+        const own = Effect.runSync(Scope.fork(scope, ExecutionStrategy.sequential))
+        const events = Effect.runSync(Scope.extend(client.events, own))
+        return Stream.toAsyncIterable(Stream.ensuring(events, Scope.close(own, Exit.void)))
+      },
+      close
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}

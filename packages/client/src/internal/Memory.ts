@@ -1,0 +1,68 @@
+import type { Call, Event, Params, Welcome } from "../Protocol.ts"
+
+interface Ref {
+  readonly session: string
+  readonly owner?: string | undefined
+}
+interface Joined {
+  readonly params: Params<"session.join">
+  /** Where its answers stand. */
+  cursor: number
+}
+/** What is asked again of a connection that knows nothing of the one before. */
+export type Again = readonly [method: Call, params: object]
+
+/** What a client takes from one socket to the next: how far it has come, which sessions it is in, what it listens to. */
+export const make = () => {
+  const joined = new Map<string, Joined>()
+  let subscription: { readonly filter: Params<"events.subscribe">["filter"]; cursor: string } | undefined
+  let resumeToken: string | undefined
+  let principal = ""
+  let seq = 0
+
+  const keyOf = ({ owner = principal, session }: Ref): string => JSON.stringify([owner, session])
+  return {
+    seq: () => seq,
+    isIn: (ref: Ref): boolean => joined.has(keyOf(ref)),
+    resume: () => (resumeToken === undefined ? {} : { resume: { token: resumeToken, seq } }),
+    /** Whether the gateway knows nothing of a connection there has been. */
+    welcomed: (welcome: Welcome): boolean => {
+      const forgotten = resumeToken !== undefined && !welcome.resumed
+      resumeToken = welcome.resumeToken
+      principal = welcome.principal
+      if (!welcome.resumed) seq = 0
+      return forgotten
+    },
+    again: (): ReadonlyArray<Again> => [
+      ...[...joined.values()].map(({ cursor, params }): Again => ["session.join", { ...params, since: cursor }]),
+      ...(subscription === undefined
+        ? []
+        : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const])
+    ],
+    /** Whether it was not told before; then that is where this client stands. */
+    isNew: (event: Event): boolean => {
+      if ("seq" in event && event.seq !== undefined) {
+        if (event.seq <= seq) return false
+        seq = event.seq
+      }
+      if (event.type === "MESSAGE" && event.cursor !== undefined) {
+        const session = joined.get(keyOf(event))
+        if (session !== undefined) session.cursor = Math.max(session.cursor, event.cursor)
+      }
+      if (event.type === "GATEWAY" && subscription !== undefined) subscription.cursor = event.cursor
+      return true
+    },
+    joined: (params: Params<"session.join">, cursor: number): void => {
+      const { since: _, ...rest } = params
+      const known = joined.get(keyOf(params))
+      joined.set(keyOf(params), { params: { ...known?.params, ...rest }, cursor: Math.max(known?.cursor ?? 0, cursor) })
+    },
+    left: (ref: Ref): void => void joined.delete(keyOf(ref)),
+    subscribed: (filter: Params<"events.subscribe">["filter"], cursor: string): void => {
+      subscription = { filter, cursor }
+    },
+    unsubscribed: (): void => {
+      subscription = undefined
+    }
+  }
+}

@@ -1,0 +1,127 @@
+import { join } from "node:path"
+import { describe, expect, it } from "@effect/vitest"
+import { Client, ClientError, connect, type Protocol } from "@postilion/client"
+import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { type Cable, cable } from "./Cable.ts"
+import { ADA, eventually, result, server, tempDir } from "./Support.ts"
+
+const quick = { token: ADA, minReconnectDelayMs: 1 }
+
+/** A server behind a cable that can be cut, and what a client finds it by. */
+const behind = (line: Cable, config: PostilionConfigInput = {}, respond?: Parameters<typeof server>[1]) =>
+  Layer.tap(server(config, respond), (context) => Effect.sync(() => line.plug(Context.get(context, HttpAddress).port)))
+const urlOf = (line: Cable): string => `ws://127.0.0.1:${line.port}`
+
+const collect = (client: Client.Client) =>
+  Effect.gen(function* () {
+    const seen: Array<Protocol.Event> = []
+    yield* Effect.forkScoped(
+      Stream.runForEach(yield* client.events, (event) => Effect.sync(() => void seen.push(event)))
+    )
+    return seen
+  })
+
+const answers = (seen: ReadonlyArray<Protocol.Event>): ReadonlyArray<string> =>
+  seen.flatMap((event) => (event.type === "MESSAGE" && event.role === "assistant" ? [event.text] : []))
+
+describe("the client", () => {
+  it.scoped("asks, and is answered", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      const client = yield* Client.make(url, quick)
+      expect(client.welcome()).toMatchObject({ principal: "ada", scopes: ["client"], resumed: false })
+      expect(yield* client.ask("ops", "how is the disk?")).toMatchObject({
+        text: "done: how is the disk?",
+        from: "agent"
+      })
+      const { turns } = yield* client.request("session.history", { session: "ops" })
+      expect(turns.map(({ content }) => content)).toEqual(["how is the disk?", "done: how is the disk?"])
+    }).pipe(Effect.provide(server()))
+  )
+
+  it.scoped("has an API of promises, with events as an async iterable", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      yield* Effect.promise(async () => {
+        const gateway = await connect(url, quick)
+        const events = gateway.events()
+        await gateway.send("ops", "hello", { id: "m1" })
+        expect(await gateway.send("ops", "hello", { id: "m1" })).toMatchObject({ duplicate: true })
+        for await (const event of events) {
+          expect(event).toMatchObject({ type: "MESSAGE", text: "done: hello" })
+          break
+        }
+        await expect(gateway.request("broadcast", { text: "all" })).rejects.toMatchObject({ code: "forbidden" })
+        await gateway.close()
+        await expect(gateway.send("ops", "again")).rejects.toMatchObject({ code: "closed" })
+        await expect(connect(url, { token: "wrong" })).rejects.toBeInstanceOf(ClientError)
+      })
+    }).pipe(Effect.provide(server()))
+  )
+
+  it.scopedLive(
+    "resumes after the network dropped in the middle of a run: the answer arrives once, and nothing is missed",
+    () =>
+      Effect.gen(function* () {
+        const line = yield* cable
+        const gate = yield* Deferred.make<void>()
+        yield* Effect.gen(function* () {
+          const client = yield* Client.make(urlOf(line), quick)
+          const other = yield* Client.make(urlOf(line), quick)
+          const seen = yield* collect(client)
+          yield* client.send("ops", "one")
+          yield* other.request("session.join", { session: "ops" })
+          const { connectionId } = client.welcome()
+          line.cut(true)
+          yield* Deferred.succeed(gate, undefined)
+          const asked = yield* Effect.fork(client.send("ops", "two", { id: "m2" }))
+          line.up()
+          expect(yield* Fiber.join(asked)).toMatchObject({ duplicate: false })
+          yield* eventually(
+            Effect.sync(() => answers(seen)),
+            ({ length }) => length >= 2
+          )
+          // Once more in order, with something after it: what were to come twice would have come by now.
+          yield* client.ask("ops", "three")
+          expect(answers(seen)).toEqual(["done: one", "done: two", "done: three"])
+          expect(client.welcome()).toMatchObject({ connectionId, resumed: true })
+          expect(seen.map(({ type }) => type)).not.toContain("GAP")
+          const numbers = seen.flatMap((event) => ("seq" in event && event.seq !== undefined ? [event.seq] : []))
+          expect(numbers).toEqual(numbers.map((_, i) => i + 1))
+        }).pipe(
+          Effect.provide(
+            behind(line, {}, (task) => Effect.as(Deferred.await(gate), result(`done: ${task.taskDescription}`)))
+          )
+        )
+      })
+  )
+
+  it.scopedLive("gets the answer from the records when the gateway was restarted in the middle of the run", () =>
+    Effect.gen(function* () {
+      const line = yield* cable
+      const storage = join(yield* tempDir, "ops.sqlite")
+      const first = yield* Scope.make()
+      const running = yield* Deferred.make<void>()
+      const config = { storage, drainDeadlineMs: 0 }
+      const cutOff = () => Effect.zipRight(Deferred.succeed(running, undefined), Effect.never)
+      yield* Scope.extend(Layer.build(behind(line, config, cutOff)), first)
+      const client = yield* Client.make(urlOf(line), quick)
+      const seen = yield* collect(client)
+      const sent = yield* client.send("ops", "one", { id: "m1" })
+      yield* Deferred.await(running)
+      line.cut(true)
+      yield* Scope.close(first, Exit.void)
+      yield* Layer.build(behind(line, config))
+      line.up()
+      yield* eventually(
+        Effect.sync(() => answers(seen)),
+        ({ length }) => length >= 1
+      )
+      expect(yield* client.send("ops", "one", { id: "m1" })).toEqual({ ...sent, duplicate: true, decision: null })
+      yield* client.ask("ops", "two")
+      expect(answers(seen)).toEqual(["done: one", "done: two"])
+      expect(seen.filter(({ type }) => type === "GAP")).toMatchObject([{ missed: null }])
+    })
+  )
+})

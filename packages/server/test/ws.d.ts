@@ -1,0 +1,1 @@
+/// <reference path="../src/socket/ws-types.d.ts" />
