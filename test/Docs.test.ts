@@ -49,10 +49,11 @@ const freePort = (): Promise<number> =>
   })
 
 /** Waits until the gateway at `url` is ready; fails when its process has ended. */
-const ready = async (url: string, child: ChildProcess): Promise<void> => {
+const ready = async (url: string, folder: string, child: ChildProcess): Promise<void> => {
+  const trusted = url.startsWith("https:") ? ["--cacert", join(folder, "tls.crt")] : []
   while (child.exitCode === null) {
-    const response = await fetch(`${url}/readyz`).catch(() => undefined)
-    if (response?.status === 200) return
+    const answered = await exec("curl", ["--fail", "--silent", ...trusted, `${url}/readyz`]).catch(() => undefined)
+    if (answered !== undefined) return
     await new Promise((resolve) => setImmediate(resolve))
   }
   throw new Error(`the gateway ended with status ${child.exitCode}`)
@@ -83,38 +84,64 @@ describe("the documents", () => {
     }
   )
 
-  it("docs/http.md: its gateway starts, its commands succeed, and SIGTERM ends it with status 0", {
-    timeout: 60_000
-  }, async () => {
-    const program = programs.find(({ code, document }) => document === "docs/http.md" && serves(code))
+  /** Starts a document's gateway, and has its commands done: those above it before it starts. What they answered, in order. */
+  const conversation = async (document: string, variables: Record<string, string>): Promise<ReadonlyArray<string>> => {
+    const {
+      code = "",
+      file = "",
+      folder = ""
+    } = programs.find((program) => program.document === document && serves(program.code)) ?? {}
     const port = String(await freePort())
-    const env = { ...process.env, TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
-    writeFileSync(program?.file ?? "", (program?.code ?? "").replaceAll("8765", port))
-    const child = spawn(node[0], [...node.slice(1), program?.file ?? ""], {
-      cwd: program?.folder,
-      env,
-      stdio: "inherit"
-    })
+    const env = { ...process.env, ...variables }
+    writeFileSync(file, code.replaceAll("8765", port))
+    const text = textOf(document)
+    const commands = (part: string) => [...part.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = ""]) => block)
+    const [before = "", after = ""] = text.split(code)
+    const answers: Array<string> = []
+    const run = async (block: string) => {
+      const options = { env, cwd: folder }
+      answers.push((await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], options)).stdout)
+    }
+    for (const block of commands(before)) await run(block)
+    const child = spawn(node[0], [...node.slice(1), file], { cwd: folder, env, stdio: "inherit" })
     const ended = new Promise<number | null>((resolve) => child.on("exit", resolve))
     try {
-      await ready(`http://127.0.0.1:${port}`, child)
-      const answers: Array<string> = []
-      for (const block of blocksOf("docs/http.md", "sh")) {
-        const { stdout } = await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], { env })
-        answers.push(stdout)
-      }
-      const [push = "", note = "", chat = "", , switched = "", release = ""] = answers
-      expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
-      expect(switched).toBe(
-        '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
-      )
-      expect(JSON.parse(push)).toMatchObject({ status: "accepted", decision: "merge" })
-      expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
-      expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
+      await ready(code.includes("ssl:") ? `https://localhost:${port}` : `http://127.0.0.1:${port}`, folder, child)
+      for (const block of commands(after)) await run(block)
     } finally {
       child.kill("SIGTERM")
     }
     expect(await ended).toBe(0)
+    return answers
+  }
+
+  it("docs/http.md: its gateway starts, its commands succeed, and SIGTERM ends it with status 0", {
+    timeout: 60_000
+  }, async () => {
+    const variables = { TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
+    const [push = "", note = "", chat = "", seen = "", switched = "", release = ""] = await conversation(
+      "docs/http.md",
+      variables
+    )
+    expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
+    expect(switched).toBe(
+      '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
+    )
+    expect(JSON.parse(push)).toMatchObject({ status: "accepted", decision: "merge" })
+    expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
+    expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
+    expect(seen).toContain("postilion_webhooks_received_total 2\n")
+  })
+
+  it("docs/security.md: its gateway starts, its commands answer as it says, and SIGTERM ends it with status 0", {
+    timeout: 60_000
+  }, async () => {
+    const variables = { POSTILION_TOKEN: "0perator", KIOSK_TOKEN: "k1osk" }
+    const [, tokens = "", kiosk = ""] = await conversation("docs/security.md", variables)
+    expect(tokens).toContain("# TYPE postilion_uptime_seconds gauge\n")
+    expect(tokens.match(/"revokedBy":"operator"/g)).toHaveLength(2)
+    expect(kiosk).toContain("offline model")
+    expect(kiosk).toContain("kiosk's token is for client; that does not include control")
   })
 
   it("name only commands there are, and README's start the demo", { timeout: 60_000 }, async () => {

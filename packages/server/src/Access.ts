@@ -66,13 +66,12 @@ const make = ({ environmentToken, maxFailedAttempts, tokens, trustedProxies, ...
     const origin = Origins.make(options, address)
     const attempts = Attempts.make(maxFailedAttempts)
     const peerOf = makePeerOf(trustedProxies)
-    const configured = Object.entries(tokens).map(([name, { scopes, token }]) => ({
-      digest: digest(Redacted.value(token)),
-      principal: { name, scopes, tokenId: `config:${name}` } as Principal
-    }))
-    if (environmentToken !== undefined) {
-      configured.push({ digest: digest(Redacted.value(environmentToken)), principal: ENVIRONMENT })
-    }
+    const given = Object.entries(tokens).map(([name, { scopes, token }]): readonly [Principal, typeof token] => [
+      { name, scopes, tokenId: `config:${name}` },
+      token
+    ])
+    if (environmentToken !== undefined) given.push([ENVIRONMENT, environmentToken])
+    const configured = given.map(([principal, token]) => ({ principal, digest: digest(Redacted.value(token)) }))
     if (!address.loopback && configured.length === 0 && stored.count(yield* Clock.currentTimeMillis) === 0) {
       return yield* new GatewayConfigError({
         path: "host",

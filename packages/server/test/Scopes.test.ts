@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Protocol } from "@postilion/client"
 import { Effect } from "effect"
@@ -88,4 +90,18 @@ describe("what a scope may do", () => {
       )
     )
   )
+})
+
+describe("docs/security.md", () => {
+  const rows = readFileSync(join(import.meta.dirname, "../../../docs/security.md"), "utf8")
+    .split("\n")
+    .filter((line) => line.startsWith("| "))
+    .map((line) => line.split("|").map((cell) => cell.trim()))
+
+  it.each(ACTIONS)("says who may do %s", (action) => {
+    const [, , ...cells] = rows.find(([, first = ""]) => first.includes(`\`${action}\``)) ?? []
+    expect(cells.slice(0, SCOPES.length).map((cell) => cell === "yes")).toEqual(
+      SCOPES.map((scope) => may(scope, action))
+    )
+  })
 })
