@@ -1,6 +1,7 @@
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Client, ClientError, connect, type Protocol } from "@postilion/client"
+import { GatewayService, Store } from "@postilion/gateway"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { type Cable, cable } from "./Cable.ts"
@@ -123,6 +124,23 @@ describe("the client", () => {
       expect(answers(seen)).toEqual(["done: one", "done: two"])
       expect(seen.filter(({ type }) => type === "GAP")).toMatchObject([{ missed: null }])
     })
+  )
+
+  it.scoped("an answer that the gateway sends again, since it does not know whether it did, is told once", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      const gateway = yield* GatewayService
+      const client = yield* Client.make(url, quick)
+      const seen = yield* collect(client)
+      yield* client.ask("ops", "one")
+      const [sent] = yield* eventually(gateway.deliveries(), ([delivery]) => delivery?.state === "sent")
+      const id = sent?.id ?? ""
+      yield* (yield* Store).commit([{ op: "update", table: "deliveries", key: { id }, set: { state: "unknown" } }])
+      yield* gateway.replayDelivery(id)
+      yield* eventually(gateway.deliveries(), ([delivery]) => delivery?.state === "sent")
+      yield* client.ask("ops", "two")
+      expect(answers(seen)).toEqual(["done: one", "done: two"])
+    }).pipe(Effect.provide(server()))
   )
 
   it.scopedLive("notices by itself that nothing comes any more, and goes on by another socket", () =>
