@@ -299,7 +299,6 @@ export const errors = {
   "already-connected": { number: -32_011, nextStep: "open another socket" },
   "version-mismatch": { number: -32_012, nextStep: "use a client that speaks a version the gateway has" },
   "too-many-sessions": { number: -32_013, nextStep: "leave a session first" },
-  "too-many-connections": { number: -32_014, nextStep: "try again later" },
   conflict: { number: -32_009, nextStep: "look at how it stands now" },
   "rate-limited": { number: -32_029, nextStep: "send less; try again when the minute is over" },
   unavailable: { number: -32_050, nextStep: "try again" },

@@ -4,7 +4,7 @@
  * - `operator`: all there is.
  * - `viewer`: reads what goes on, and changes nothing.
  * - `client`: talks to agents, in sessions of its own.
- * - `agent`: as `client`, for a program that works for the gateway.
+ * - `agent`: as `client`, for a program that works for the gateway; and it may tell something to all.
  */
 export const SCOPES = ["operator", "agent", "client", "viewer"] as const
 export type Scope = (typeof SCOPES)[number]

@@ -1,10 +1,11 @@
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Client, ClientError, connect, type Protocol } from "@postilion/client"
+import { GatewayService, Store } from "@postilion/gateway"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { type Cable, cable } from "./Cable.ts"
-import { ADA, eventually, result, server, tempDir } from "./Support.ts"
+import { ADA, eventually, request, result, server, tempDir } from "./Support.ts"
 
 const quick = { token: ADA, minReconnectDelayMs: 1 }
 
@@ -123,5 +124,82 @@ describe("the client", () => {
       expect(answers(seen)).toEqual(["done: one", "done: two"])
       expect(seen.filter(({ type }) => type === "GAP")).toMatchObject([{ missed: null }])
     })
+  )
+
+  it.scoped("an answer that the gateway sends again, since it does not know whether it did, is told once", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      const gateway = yield* GatewayService
+      const client = yield* Client.make(url, quick)
+      const seen = yield* collect(client)
+      yield* client.ask("ops", "one")
+      const [sent] = yield* eventually(gateway.deliveries(), ([delivery]) => delivery?.state === "sent")
+      const id = sent?.id ?? ""
+      yield* (yield* Store).commit([{ op: "update", table: "deliveries", key: { id }, set: { state: "unknown" } }])
+      yield* gateway.replayDelivery(id)
+      yield* eventually(gateway.deliveries(), ([delivery]) => delivery?.state === "sent")
+      yield* client.ask("ops", "two")
+      expect(answers(seen)).toEqual(["done: one", "done: two"])
+    }).pipe(Effect.provide(server()))
+  )
+
+  it.scopedLive("notices by itself that nothing comes any more, and goes on by another socket", () =>
+    Effect.gen(function* () {
+      const line = yield* cable
+      yield* Effect.gen(function* () {
+        const client = yield* Client.make(urlOf(line), quick)
+        yield* client.ask("ops", "one")
+        const { connectionId } = client.welcome()
+        line.swallow()
+        expect(yield* client.ask("ops", "two")).toMatchObject({ text: "done: two" })
+        expect(client.welcome()).toMatchObject({ connectionId, resumed: true })
+      }).pipe(Effect.provide(behind(line, { webSocket: { heartbeatIntervalMs: 50 } })))
+    })
+  )
+
+  it.scopedLive("does not ask twice what would be done twice, and says so", () =>
+    Effect.gen(function* () {
+      const line = yield* cable
+      yield* Effect.gen(function* () {
+        const client = yield* Client.make(urlOf(line), { ...quick, role: "operator" })
+        line.swallow()
+        const told = yield* Effect.fork(Effect.flip(client.request("broadcast", { text: "all" })))
+        const listed = yield* Effect.fork(client.request("agents.list", {}))
+        yield* Effect.yieldNow()
+        line.cut()
+        expect(yield* Fiber.join(told)).toMatchObject({ code: "connection-lost" })
+        expect(yield* Fiber.join(listed)).toEqual({ agents: [{ id: "agent", mode: "running" }] })
+      }).pipe(Effect.provide(behind(line)))
+    })
+  )
+
+  it.scopedLive("ends, and says why, once the gateway does not let it in any more", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      const headers = { authorization: `Bearer ${ADA}`, "content-type": "application/json" }
+      const body = JSON.stringify({ name: "carl", scopes: ["client"] })
+      const { body: made } = yield* request("/tokens", { method: "POST", headers, body })
+      const client = yield* Client.make(url, { ...quick, token: String(made.token) })
+      const ended = yield* Effect.fork(Effect.flip(Stream.runDrain(yield* client.events)))
+      yield* request(`/tokens/${made.id}`, { method: "DELETE", headers })
+      expect(yield* Fiber.join(ended)).toMatchObject({ code: "unauthorized", nextStep: expect.any(String) })
+      expect(yield* Effect.flip(client.send("ops", "hello"))).toMatchObject({ code: "unauthorized" })
+    }).pipe(Effect.provide(server()))
+  )
+
+  it.scoped("a reader that is slower than what it is told gets a GAP, and what comes after", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      const client = yield* Client.make(url, { ...quick, role: "operator", maxBufferedEvents: 2 })
+      const events = yield* client.events
+      const broadcast = (text: string) => client.request("broadcast", { text })
+      for (const text of ["one", "two", "three", "four"]) yield* broadcast(text)
+      const read = yield* Stream.runCollect(Stream.take(events, 4)).pipe(Effect.fork)
+      yield* eventually(broadcast("later"), () => read.unsafePoll() !== null)
+      const seen = [...(yield* Fiber.join(read))]
+      expect(seen.slice(0, 2)).toMatchObject([{ text: "one" }, { text: "two" }])
+      expect(seen[2]).toMatchObject({ type: "GAP" })
+      expect(seen[3]).toMatchObject({ type: "BROADCAST", text: "later" })
+    }).pipe(Effect.provide(server()))
   )
 })

@@ -1,11 +1,14 @@
+import { readFileSync } from "node:fs"
 import { describe, expect, it } from "@effect/vitest"
 import { Protocol } from "@postilion/client"
 import { GatewayService } from "@postilion/gateway"
 import { HttpAddress } from "@postilion/server"
 import { Deferred, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
 import { WebSocket as UndiciWebSocket } from "undici"
+import { WebSocket } from "ws"
+import { pem, sslOf } from "./Fixtures.ts"
 import { ADA, eventually, MALLORY, request, result, server } from "./Support.ts"
-import { connected, type Frame, hello, isMethod, type Open, ofWs, open, type Wire } from "./Wire.ts"
+import { type AnySocket, connected, type Frame, hello, isMethod, type Open, ofWs, open, type Wire } from "./Wire.ts"
 
 const BOB = "token-of-bob"
 const VERA = "token-of-vera"
@@ -74,6 +77,18 @@ describe("the same conversation with clients that share nothing", () => {
       }).pipe(Effect.provide(server(people)))
     )
   }
+})
+
+describe("over TLS", () => {
+  it.scoped("the same port answers wss", () =>
+    Effect.gen(function* () {
+      const ca = readFileSync(pem("ca.crt"))
+      const wire = yield* connected(ADA, "client", (url) => new WebSocket(url, { ca }) as unknown as AnySocket)
+      expect((yield* wire.ask("ping")).result).toEqual({ seq: 0 })
+      const stranger = yield* open()
+      expect(yield* stranger.closed).toBe(1006)
+    }).pipe(Effect.provide(server({ ...people, ssl: sslOf("server") })))
+  )
 })
 
 describe("the handshake", () => {

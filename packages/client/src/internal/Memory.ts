@@ -47,7 +47,9 @@ export const make = () => {
       }
       if (event.type === "MESSAGE" && event.cursor !== undefined) {
         const session = joined.get(keyOf(event))
-        if (session !== undefined) session.cursor = Math.max(session.cursor, event.cursor)
+        // A gateway that ended before it had written down that this was sent sends it again.
+        if (session !== undefined && event.cursor <= session.cursor) return false
+        if (session !== undefined) session.cursor = event.cursor
       }
       if (event.type === "GATEWAY" && subscription !== undefined) subscription.cursor = event.cursor
       return true

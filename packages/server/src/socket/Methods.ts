@@ -109,7 +109,8 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
         return refused(
           Effect.gen(function* () {
             const [last] = yield* store.find("deliveries", {
-              where: { channel: CHANNEL, target: targetOf(name) },
+              // What still waits to be sent comes after it.
+              where: { channel: CHANNEL, target: targetOf(name), state: "sent" },
               orderBy: ["seq", "desc"],
               limit: 1
             })

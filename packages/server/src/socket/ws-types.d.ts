@@ -5,7 +5,7 @@ declare module "ws" {
   import type { Duplex } from "node:stream"
 
   export class WebSocket extends EventEmitter {
-    constructor(url: string, options?: { readonly headers?: Readonly<Record<string, string>> })
+    constructor(url: string, options?: { readonly headers?: Readonly<Record<string, string>>; readonly ca?: Buffer })
     /** Bytes that wait to be sent. */
     readonly bufferedAmount: number
     send(data: string | Buffer, options?: { readonly binary?: boolean }): void
