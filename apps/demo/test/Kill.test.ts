@@ -11,7 +11,7 @@ import { SqliteStorage } from "@postilion/server"
 import { Effect, Layer } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
 
-const ROUNDS = 25
+const ROUNDS = 8
 const SENDERS = 8
 const LONGEST_LIFE = 1_500
 
