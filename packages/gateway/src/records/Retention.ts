@@ -1,6 +1,6 @@
 import { Clock, Effect } from "effect"
-import type { RetentionConfig } from "../domain/Config.ts"
 import type { GatewayError } from "../domain/Errors.ts"
+import type { RetentionConfig } from "../domain/LimitsConfig.ts"
 import { AuditLog } from "./AuditLog.ts"
 import { BudgetLedger } from "./BudgetLedger.ts"
 import { Journal } from "./Journal.ts"

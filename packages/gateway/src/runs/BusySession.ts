@@ -1,6 +1,6 @@
 import { Effect } from "effect"
-import type { SessionsConfig } from "../domain/Config.ts"
 import type { GatewayError } from "../domain/Errors.ts"
+import type { SessionsConfig } from "../domain/LimitsConfig.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import type { RunItem } from "./RunSteps.ts"
 

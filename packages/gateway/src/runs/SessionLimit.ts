@@ -1,5 +1,5 @@
 import { Effect } from "effect"
-import type { SessionsConfig } from "../domain/Config.ts"
+import type { SessionsConfig } from "../domain/LimitsConfig.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import type { Lanes } from "./Lanes.ts"

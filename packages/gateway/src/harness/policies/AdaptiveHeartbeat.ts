@@ -1,5 +1,5 @@
-import type { HeartbeatPolicy } from "../../domain/Config.ts"
 import type { GatewayEvent } from "../../domain/GatewayEvent.ts"
+import type { HeartbeatPolicy } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 
 export interface AdaptiveHeartbeatOptions {

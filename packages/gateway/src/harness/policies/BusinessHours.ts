@@ -1,5 +1,6 @@
 import type { Moment } from "../../domain/Calendar.ts"
-import { type HoursConfig, parseWallTime } from "../../domain/Config.ts"
+import { parseWallTime } from "../../domain/ConfigFields.ts"
+import type { HoursConfig } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 
 /** Whether `hours` are on at `now`, and if not, when they next begin. */

@@ -1,4 +1,4 @@
-import type { CircuitBreakerConfig } from "../../domain/Config.ts"
+import type { CircuitBreakerConfig } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 
 /**

@@ -1,4 +1,4 @@
-import type { LoopGuardConfig } from "../../domain/Config.ts"
+import type { LoopGuardConfig } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 
 /**

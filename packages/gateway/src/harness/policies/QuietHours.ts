@@ -1,5 +1,6 @@
-import { parseWallTime, type QuietHoursConfig } from "../../domain/Config.ts"
+import { parseWallTime } from "../../domain/ConfigFields.ts"
 import { EventPriority } from "../../domain/GatewayEvent.ts"
+import type { QuietHoursConfig } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 import { openingOf } from "./BusinessHours.ts"
 

@@ -1,4 +1,4 @@
-import type { PolicyConfig } from "../../domain/Config.ts"
+import type { PolicyConfig } from "../../domain/PolicyConfig.ts"
 import * as Policy from "../Policy.ts"
 
 /**
