@@ -3,10 +3,10 @@ import { defineWorkspace } from "vitest/config"
 const conditions = ["@postilion/source", "node", "import", "module", "default"]
 
 /** `isolate: false` where no test leaves anything behind in its process: half the time goes into loading modules again. */
-const project = (name: string, root: string, isolate = true) => ({
+const project = (name: string, root: string, isolate = true, include = ["test/**/*.test.ts"]) => ({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { name, root, include: ["test/**/*.test.ts"], isolate, testTimeout: 30_000, hookTimeout: 30_000 }
+  test: { name, root, include, isolate, testTimeout: 30_000, hookTimeout: 30_000 }
 })
 
 export default defineWorkspace([
@@ -16,5 +16,7 @@ export default defineWorkspace([
   project("server", "packages/server"),
   project("demo", "apps/demo"),
   project("faults", "apps/faults"),
-  project("docs", ".")
+  project("docs", "."),
+  // What takes long for what it finds: `npm run test:slow`.
+  project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"])
 ])

@@ -7,44 +7,14 @@ import {
   Policy,
   PolicyEngine,
   type RawInput,
-  Store
+  type Store
 } from "@postilion/gateway"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Effect, Schema, TestClock } from "effect"
-import { decisionsIn, dice, live as liveThrough, ManualClock, policiesOf, randomConfig } from "./BacktestHistory.ts"
-import { gateway, sqlite, tempFile } from "./TestGateway.ts"
-
-const reproduces = (seed: number, events: number, restarts: number, pace?: number) =>
-  Effect.gen(function* () {
-    const clock = new ManualClock(Date.UTC(2026, 2, 27, 20))
-    const roll = dice(seed)
-    const config = randomConfig(roll)
-    const file = yield* tempFile
-    yield* liveThrough(clock, file, config, roll, events, restarts, pace)
-    yield* Effect.gen(function* () {
-      const store = yield* Store
-      const report = yield* Backtest.run({ policies: yield* policiesOf(config), config })
-      expect(report.examples).toEqual([])
-      expect(report).toMatchObject({ changed: 0, reworded: 0, notCaused: 0, stillHeld: 0, changes: [] })
-      expect(report.replayed).toEqual(report.recorded)
-      expect(report.events).toBe((yield* store.find("events", { columns: ["id"] })).length)
-      expect(report.decisions).toBe(yield* decisionsIn)
-      // A part of it, whatever came before and was still held.
-      const rows = yield* store.find("events", { columns: ["received_at"], orderBy: ["seq", "asc"] })
-      const [from = 0, to = 0] = [0.4, 0.7].map((part) => rows[Math.floor(rows.length * part)]?.received_at)
-      const part = yield* Backtest.run({ policies: yield* policiesOf(config), config, from, to })
-      expect(part).toMatchObject({ changed: 0, reworded: 0, notCaused: 0, examples: [] })
-      expect(part.events).toBe(rows.filter(({ received_at: at }) => at >= from && at < to).length)
-    }).pipe(Effect.provide(sqlite(file)))
-  })
+import { reproduces } from "./BacktestReproduces.ts"
+import { gateway } from "./TestGateway.ts"
 
 describe("a backtest of the policies that were live", () => {
-  it.scoped(
-    "decides 10,000 random events as they were decided, over ten restarts",
-    () => reproduces(7, 10_000, 10, 0.1),
-    600_000
-  )
-
   for (const seed of [1, 2, 3, 4, 5, 6]) {
     it.scoped(
       `decides 300 random events as they were decided, over three restarts (seed ${seed})`,
