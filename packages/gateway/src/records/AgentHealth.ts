@@ -9,7 +9,7 @@ export interface AgentHealthShape {
   readonly of: (agentId: string) => PolicyState["agent"]
   /** A run of the agent was let through. Within the step that records it. */
   readonly began: (tx: Tx, agentId: string) => void
-  /** A run of the agent ended so. Within the step that records it. */
+  /** A run of the agent ended so; one that was cut off or given up says nothing of it. Within the step that records it. */
   readonly ended: (tx: Tx, agentId: string, state: RunState) => void
 }
 
@@ -45,7 +45,7 @@ export const make = Effect.gen(function* () {
     },
     ended: (tx, agentId, state) => {
       const row = failing.get(agentId)
-      if (state === "failed" || state === "abandoned") {
+      if (state === "failed") {
         put(tx, { agent_id: agentId, count: (row?.count ?? 0) + 1, at: tx.now })
       } else if (state === "completed" && row !== undefined) {
         failing.delete(agentId)

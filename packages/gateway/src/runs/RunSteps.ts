@@ -321,7 +321,6 @@ export const make = (config: GatewayConfig) =>
           }
         })
         ledger.settle(tx, run.id, { tokens, usd: costUsd })
-        health.ended(tx, run.agent_id, "abandoned")
         const data = {
           runId: run.id,
           attempt: run.attempt,
