@@ -4,7 +4,7 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Action, Instant, MaybeInstant, MaybeText, maybe, name, number, text } from "./Fields.ts"
-import { NotFound, Refused, Unprocessable } from "./Problem.ts"
+import { Conflict, NotFound, Refused, Unprocessable } from "./Problem.ts"
 
 export const Mode = Schema.Literal("running", "paused", "stopped", "terminated")
 
@@ -143,8 +143,12 @@ export const Gateway = HttpApiGroup.make("gateway")
   .add(
     HttpApiEndpoint.post("shutdown", "/shutdown")
       .annotate(Action, "control")
-      .annotate(OpenApi.Description, "Stops the process, as SIGTERM does. Answered before it begins to.")
+      .annotate(
+        OpenApi.Description,
+        "Stops the process, as SIGTERM does. Answered before it begins to; refused where the program does not listen."
+      )
       .addSuccess(Schema.Struct({ stopping: Schema.Literal(true), by: Schema.String }), { status: 202 })
+      .addError(Conflict)
   )
 
 const Switched = Schema.Struct({
