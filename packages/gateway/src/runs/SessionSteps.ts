@@ -45,6 +45,7 @@ export const make = (config: GatewayConfig) =>
     /** A run that waits is cancelled for a newer message: what it was asked stays in the history. */
     const supersede = (item: RunItem) =>
       journal.step((tx) => {
+        if (item.gone) return
         drop(tx, item, SUPERSEDED)
         const session = sessionOf(config, item)
         // What was asked stays in the history, though it is not answered.
