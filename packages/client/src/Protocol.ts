@@ -298,6 +298,7 @@ export const errors = {
   "not-connected": { number: -32_010, nextStep: "send `connect` first" },
   "already-connected": { number: -32_011, nextStep: "open another socket" },
   "version-mismatch": { number: -32_012, nextStep: "use a client that speaks a version the gateway has" },
+  "too-many-connections": { number: -32_014, nextStep: "try again; the gateway has as many as it may have" },
   "too-many-sessions": { number: -32_013, nextStep: "leave a session first" },
   conflict: { number: -32_009, nextStep: "look at how it stands now" },
   "rate-limited": { number: -32_029, nextStep: "send less; try again when the minute is over" },
@@ -349,7 +350,8 @@ export const closeCodes = {
   protocol: 1008,
   tooBig: 1009,
   restart: 1012,
-  slow: 1013,
+  /** There are too many connections, or this one did not read what it was told. */
+  tryLater: 1013,
   /** Another socket has resumed the connection. */
   replaced: 4001
 } as const
