@@ -83,7 +83,8 @@ const Connect = Schema.Struct({
   )
 })
 
-const Empty = Schema.Struct({})
+/** The library would take a list for one. */
+const Empty = Schema.Struct({}).annotations({ jsonSchema: { type: "object", additionalProperties: false } })
 
 /**
  * What can be asked. `repeatable`: asked a second time it does no more than the first, so a client may ask again after a lost
