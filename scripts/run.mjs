@@ -14,8 +14,9 @@ const commands = {
   // What users run is the compiled code: that is what is measured.
   bench: [process.execPath, "--expose-gc", "apps/bench/dist/main.js"],
   faults: [process.execPath, "apps/faults/dist/main.js"],
-  test: [bin("vitest"), "run", "--project=!slow", "--maxWorkers=2", "--minWorkers=1"],
-  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"]
+  test: [bin("vitest"), "run", "--project=!slow", "--project=!interop", "--maxWorkers=2", "--minWorkers=1"],
+  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"],
+  interop: [bin("vitest"), "run", "--project=interop", "--maxWorkers=1", "--minWorkers=1"]
 }
 
 const run = (command, args) =>
