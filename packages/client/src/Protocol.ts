@@ -83,7 +83,8 @@ const Connect = Schema.Struct({
   )
 })
 
-const Empty = Schema.Struct({})
+/** The library would take a list for one. */
+const Empty = Schema.Struct({}).annotations({ jsonSchema: { type: "object", additionalProperties: false } })
 
 /**
  * What can be asked. `repeatable`: asked a second time it does no more than the first, so a client may ask again after a lost
@@ -298,6 +299,7 @@ export const errors = {
   "not-connected": { number: -32_010, nextStep: "send `connect` first" },
   "already-connected": { number: -32_011, nextStep: "open another socket" },
   "version-mismatch": { number: -32_012, nextStep: "use a client that speaks a version the gateway has" },
+  "too-many-connections": { number: -32_014, nextStep: "try again; the gateway has as many as it may have" },
   "too-many-sessions": { number: -32_013, nextStep: "leave a session first" },
   conflict: { number: -32_009, nextStep: "look at how it stands now" },
   "rate-limited": { number: -32_029, nextStep: "send less; try again when the minute is over" },
@@ -349,7 +351,8 @@ export const closeCodes = {
   protocol: 1008,
   tooBig: 1009,
   restart: 1012,
-  slow: 1013,
+  /** There are too many connections, or this one did not read what it was told. */
+  tryLater: 1013,
   /** Another socket has resumed the connection. */
   replaced: 4001
 } as const

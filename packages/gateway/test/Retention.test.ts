@@ -3,6 +3,8 @@ import { AuditLog, type GatewayConfigInput, GatewayService, Journal, SessionStor
 import * as Audit from "@postilion/gateway/records/AuditLog"
 import * as Bus from "@postilion/gateway/records/EventBus"
 import * as JournalModule from "@postilion/gateway/records/Journal"
+import type { Write } from "@postilion/gateway/records/Store"
+import type { TokenRow } from "@postilion/gateway/records/Tables"
 import { Chunk, Effect, FastCheck as fc, Layer, Stream, TestClock, TestContext } from "effect"
 import { gateway, gatewayOn, stores, tempFile } from "./TestGateway.ts"
 
@@ -36,6 +38,44 @@ for (const [name, storeLayer] of stores) {
         expect(yield* audit.verify).toMatchObject({ valid: true })
         expect(yield* audit.query({ kind: "job.changed" })).toHaveLength(10)
       }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
+    )
+
+    it.scoped("tokens that have ended go with the audit's records of it; those that count stay", () =>
+      Effect.gen(function* () {
+        yield* GatewayService
+        const store = yield* Store
+        const token = (id: string, ended: Partial<TokenRow>): Write => ({
+          op: "insert",
+          table: "tokens",
+          row: {
+            id,
+            name: "ada",
+            hash: id,
+            scopes: "[]",
+            created_at: 0,
+            created_by: "ada",
+            expires_at: null,
+            revoked_at: null,
+            revoked_by: null,
+            ...ended
+          }
+        })
+        const day = 86_400_000
+        yield* store.commit([
+          token("counts", {}),
+          token("revoked", { revoked_at: day, revoked_by: "ada" }),
+          token("expired", { expires_at: day }),
+          token("lately", { revoked_at: 3 * day, revoked_by: "ada" }),
+          token("still", { expires_at: 9 * day }),
+          ...numbers(150).map((n) => token(`expired ${n}`, { expires_at: day }))
+        ])
+        const left = Effect.map(store.find("tokens", {}), (rows) => rows.map(({ id }) => id).sort())
+        yield* TestClock.adjust("2 days")
+        expect((yield* left).length).toBe(155)
+        yield* TestClock.adjust("2 days")
+        while ((yield* left).length > 3) yield* TestClock.adjust("1 minute")
+        expect(yield* left).toEqual(["counts", "lately", "still"])
+      }).pipe(Effect.provide(gateway({ retention: { audit: { maxAgeDays: 2 } } })), Effect.provide(storeLayer))
     )
 
     it.scoped("records taken out without a checkpoint show", () =>

@@ -3,6 +3,7 @@ import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Schema, Stream } from "effect"
 import { json, orProblem } from "./HttpAnswers.ts"
 import * as JsonBody from "./JsonBody.ts"
+import { CHANNEL as WEBSOCKET } from "./socket/Rooms.ts"
 
 export interface ChatDoorOptions {
   /** What a sender without access is answered. */
@@ -44,9 +45,12 @@ const read = JsonBody.make('a message is { "text": string, "chatId"?: string, "r
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
 
-/** Whether an event is what this principal said here. Others may have a sender of that name, which no token has proved. */
+/** Where who says something has shown a token. */
+const PROVED: ReadonlySet<unknown> = new Set(["http", WEBSOCKET])
+
+/** Whether an event is what this principal said here, or over a WebSocket. Others may have a sender of that name, which no token has proved. */
 export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
-  source === "channel" && metadata.channel === "http" && sender === principal
+  source === "channel" && PROVED.has(metadata.channel) && sender === principal
 
 const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
   eventId: event.id,

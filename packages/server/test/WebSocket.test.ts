@@ -7,7 +7,7 @@ import { Deferred, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
 import { WebSocket as UndiciWebSocket } from "undici"
 import { WebSocket } from "ws"
 import { pem, sslOf } from "./Fixtures.ts"
-import { ADA, eventually, MALLORY, request, result, server } from "./Support.ts"
+import { ADA, as, eventually, MALLORY, request, result, server } from "./Support.ts"
 import { type AnySocket, connected, type Frame, hello, isMethod, type Open, ofWs, open, type Wire } from "./Wire.ts"
 
 const BOB = "token-of-bob"
@@ -65,6 +65,9 @@ describe("the same conversation with clients that share nothing", () => {
           expect(codeOf(yield* wire.ask(method))).toBe("unknown-method")
         }
         expect(codeOf(yield* say(wire, "ops", ""))).toBe("invalid-params")
+        const sent = `/events/${answer.params?.eventId}`
+        expect((yield* request(sent, as(ADA))).body).toMatchObject({ event: { sender: "ada" } })
+        expect((yield* request(sent, as(MALLORY))).status).toBe(404)
         wire.socket.close(1000)
         expect(yield* wire.closed).toBe(1000)
         const again = yield* open(how)

@@ -89,7 +89,7 @@ export interface Retention {
 export const RetentionConfig = Schema.Struct({
   /** Events, with their runs, approvals and the slots of their jobs. Default: 30 days, 1,000,000. */
   events: retentionOf(30, 1_000_000),
-  /** Audit records; the chain stays verifiable over the cut. Default: 365 days, 10,000,000. */
+  /** Audit records; the chain stays verifiable over the cut. Tokens that have ended go at the same age. Default: 365 days, 10,000,000. */
   audit: retentionOf(365, 10_000_000),
   /** Turns of conversations; whole sessions go with `accessControl.sessionTtlDays`. Default: 90 days, 1,000,000. */
   turns: retentionOf(90, 1_000_000)

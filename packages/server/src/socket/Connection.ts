@@ -115,6 +115,6 @@ export class Connection implements Holder {
     // What it was not sent is kept for when it comes back.
     this.socket = undefined
     socket.send(lastWords("slow-consumer", `more than ${maxBufferedBytes} bytes wait to be read`))
-    socket.close(closeCodes.slow, "slow consumer")
+    socket.close(closeCodes.tryLater, "slow consumer")
   }
 }

@@ -13,9 +13,10 @@ import { EventFeed } from "./EventFeed.ts"
 import * as Handshake from "./Handshake.ts"
 import * as Methods from "./Methods.ts"
 import { Peer } from "./Peer.ts"
+import { Refusal } from "./Refusal.ts"
 import { CHANNEL, type Rooms, sessionOf } from "./Rooms.ts"
 import type { WebSocketConfig } from "./WebSocketConfig.ts"
-import { type WebSocket, WebSocketServer } from "./WebSocketLibrary.ts"
+import { WebSocketServer } from "./WebSocketLibrary.ts"
 
 export interface SocketDoorOptions extends WebSocketConfig {
   /** Whose `channel` the gateway sends answers by. */
@@ -25,6 +26,9 @@ export interface SocketDoorOptions extends WebSocketConfig {
 }
 
 const PATH = "/ws"
+/** Sockets beyond `maxConnections` that are opened to be told so: a browser cannot read what else an upgrade is answered. */
+const MOST_TURNED_AWAY = 16
+const RETRY_AFTER = 10
 /** Milliseconds a peer has to answer a close before it is cut off. */
 const CLOSING = 5_000
 
@@ -49,7 +53,13 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const connections = yield* Connections.make(config, rooms, feed)
     const handlers = yield* Methods.make({ rooms, feed, connections, agents, maxSessions: config.maxSessions, now })
     const handshake = Handshake.make({ access, config, connections, feed })
+    const tooMany = new Refusal({
+      code: "too-many-connections",
+      message: `there are ${maxConnections} connections, as many as may be (webSocket.maxConnections)`,
+      retryAfterSeconds: RETRY_AFTER
+    })
     const peers = new Set<Peer>()
+    const turnedAway = new Set<Peer>()
     const server = new WebSocketServer({
       noServer: true,
       maxPayload,
@@ -58,22 +68,32 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const opened = (socket: WebSocket, stream: Duplex, head: HttpHead): void => {
-      const peer = new Peer(socket, stream, head, { access, config, connections, handlers, handshake, now, run })
-      peers.add(peer)
-      socket.on("close", () => peers.delete(peer))
+    const options = { access, config, connections, handlers, now, run }
+    /** Where a new socket's place is, and how it is greeted; `undefined`: there is none for it. */
+    const placeFor = () => {
+      if (peers.size < maxConnections) return { among: peers, handshake }
+      return turnedAway.size < MOST_TURNED_AWAY
+        ? { among: turnedAway, handshake: () => Either.left(tooMany) }
+        : undefined
     }
     const check = (head: HttpHead): Either.Either<void, Denied> =>
       Either.flatMap(access.checkOrigin(head.headers), () => access.checkQuery(head.query))
     const onUpgrade = (request: IncomingMessage, socket: Duplex, first: Buffer): void => {
       const head = headOf(request)
       const checked = check(head)
+      const place = placeFor()
       if (head.path !== PATH) refuse(socket, Problem.problem(404, `there is no WebSocket at ${head.path}; use ${PATH}`))
       else if (Either.isLeft(checked)) refuse(socket, answerOf(checked.left))
-      else if (peers.size >= maxConnections) {
-        const detail = `there are ${maxConnections} connections, as many as may be (webSocket.maxConnections)`
-        refuse(socket, Problem.problem(503, detail, { headers: { "retry-after": "10" } }))
-      } else server.handleUpgrade(request, socket, first, (opening) => opened(opening, socket, head))
+      else if (place === undefined) {
+        refuse(socket, Problem.problem(503, tooMany.message, { headers: { "retry-after": String(RETRY_AFTER) } }))
+      } else {
+        const { among, handshake } = place
+        server.handleUpgrade(request, socket, first, (opened) => {
+          const peer = new Peer(opened, socket, head, { ...options, handshake })
+          among.add(peer)
+          opened.on("close", () => among.delete(peer))
+        })
+      }
     }
 
     yield* bus.listen((event) => {
@@ -102,9 +122,9 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       Effect.async<void>((resume) => {
         for (const connection of connections.values()) connection.socket = undefined
         const done = (): void => {
-          if (peers.size === 0) resume(Effect.void)
+          if (peers.size === 0 && turnedAway.size === 0) resume(Effect.void)
         }
-        for (const { socket } of peers) {
+        for (const { socket } of [...peers, ...turnedAway]) {
           socket.on("close", done)
           // One that does not answer is cut off by its `closeTimeout`.
           socket.close(closeCodes.restart, "the gateway restarts")

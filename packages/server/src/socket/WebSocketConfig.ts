@@ -14,7 +14,7 @@ const Between = (least: number, most: number, value: number) =>
 
 /** The WebSocket at `/ws`. Every key has a default. */
 export const WebSocketConfig = Schema.Struct({
-  /** Sockets at a time; more are answered 503. As many connections more may wait to be resumed. Default: 1,000. */
+  /** Sockets at a time; more are told `too-many-connections` and closed (1013), or answered 503. As many connections more may wait to be resumed. Default: 1,000. */
   maxConnections: Between(1, 1_000_000, 1_000),
   /** Bytes a frame from a client may have; a larger one closes the socket (1009). Default: 1,048,576. */
   maxPayload: Between(128, LARGEST_BUFFER, 1_048_576),
