@@ -240,10 +240,6 @@ export const make = (config: GatewayConfig) =>
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
-    yield* outbox.resume
-    yield* dispatcher.resume
-    yield* admission.resume
-    if (crashLoop.held() === undefined) yield* scheduler.start
     const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
     const prune = Effect.zipRight(
       sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),

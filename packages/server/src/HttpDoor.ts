@@ -8,7 +8,7 @@ import {
   WebhookRouter
 } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
+import { Effect, Either, Layer, Schema } from "effect"
 import * as Access from "./Access.ts"
 import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as ChatDoor from "./ChatDoor.ts"
@@ -19,6 +19,7 @@ import { filterOf, rangeOf } from "./HttpQueries.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Readiness from "./Readiness.ts"
 import type { Action } from "./Scopes.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as TokenDoor from "./TokenDoor.ts"
 import type { Tokens } from "./Tokens.ts"
 
@@ -43,9 +44,6 @@ interface Route {
 
 const WEBHOOKS = "/webhooks"
 
-/** Milliseconds an answer gets to leave, also where the deadline has passed. */
-const FLUSH = 1_000
-
 const encodeExplanation = Schema.encodeSync(Explanation)
 /** As text, for whoever asks for that and for nothing else. */
 const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
@@ -65,9 +63,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
     const tokens = yield* TokenDoor.make
     const metrics = yield* Metrics.make
     const access = yield* Access.Access
-    let draining = false
-
-    const readiness = yield* Readiness.make(() => draining)
+    const stopping = yield* Shutdown.Stopping
+    const readiness = yield* Readiness.make(() => stopping.until() !== undefined)
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
       (body) =>
@@ -232,21 +229,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
 
     yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
-    const close = Effect.gen(function* () {
-      draining = true
-      const began = yield* Clock.currentTimeMillis
-      const drained = yield* gateway.drain(drainDeadlineMs)
-      if (!drained.finished) {
-        yield* Effect.logWarning(
-          `drainDeadlineMs (${drainDeadlineMs}) has passed; the next start tries again what still ran: ${drained.running}`
-        )
-      }
-      yield* chat.close
-      const left = began + drainDeadlineMs - (yield* Clock.currentTimeMillis)
-      yield* listener.settle(Math.max(left, FLUSH))
-    })
-    // Before anything behind the door closes. In a fiber of its own: a finalizer cannot be interrupted, not by its timeouts either.
-    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(Effect.interruptible(close)), Fiber.join))
+    yield* Shutdown.onClose({ drainDeadlineMs, release: chat.close })
   })
 
 /**
@@ -271,5 +254,13 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  Access.Access | Tokens | HttpListener | GatewayService | BudgetLedger | Journal | Store | WebhookRouter
+  | Access.Access
+  | Tokens
+  | HttpListener
+  | Shutdown.Stopping
+  | GatewayService
+  | BudgetLedger
+  | Journal
+  | Store
+  | WebhookRouter
 > => Layer.scopedDiscard(make(options))
