@@ -152,6 +152,13 @@ export const methods = {
     }),
     result: Schema.Struct({ turns: Schema.Array(Turn) })
   },
+  "run.abort": {
+    about:
+      "Ends a run: one that waits does not begin, one under way is interrupted. Answered once it has ended; who waits for its answer is told that there is none. One's own, that a message of one's own has caused; an operator any.",
+    repeatable: true,
+    params: Schema.Struct({ id: named("The run's, or that of the event it is for.") }),
+    result: Schema.Struct({ eventId: Schema.String, runId: Schema.String })
+  },
   broadcast: {
     about: "Tells every connection something, as a BROADCAST. Only those there now, or soon back, get it.",
     repeatable: false,

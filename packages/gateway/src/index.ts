@@ -1,3 +1,4 @@
+export type { AbortOptions } from "./Abort.ts"
 export { BacktestReport } from "./domain/BacktestReport.ts"
 export type * from "./domain/Budget.ts"
 export type * from "./domain/BusEvent.ts"

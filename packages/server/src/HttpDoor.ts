@@ -96,8 +96,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         answering: ({ parts: [id = ""], principal }) =>
           orProblem(
             Effect.map(gateway.find(id), (record) =>
-              record !== undefined &&
-              (access.allows(principal, "events.show") || ChatDoor.wasSaidBy(principal.name, record.event))
+              record !== undefined && ChatDoor.isOpenTo(access, principal, "events.show")(record.event)
                 ? json(200, record)
                 : Problem.problem(404, `there is no event "${id}"`)
             )
@@ -151,6 +150,17 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         path: /^\/deliveries\/([^/]+)\/drop$/,
         action: "deliveries.drop",
         answering: (asked) => changeDelivery("dropDelivery", asked)
+      },
+      {
+        method: "POST",
+        path: /^\/runs\/([^/]+)\/abort$/,
+        action: "run.abort",
+        answering: ({ parts: [id = ""], principal }) => {
+          const allowed = ChatDoor.isOpenTo(access, principal, "run.abort.any")
+          return orProblem(
+            Effect.map(gateway.abort(id, { by: principal.name, allowed }), (record) => json(200, record))
+          )
+        }
       },
       {
         method: "POST",
@@ -240,7 +250,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
  *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
- *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
+ *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /runs/:id/abort`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
  *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`), `GET /metrics`, `GET /tokens`, `POST /tokens`, `DELETE /tokens/:id` (see
  *   `TokenDoor`).
  * - Whether a token is for what it is used for is said in `Scopes`.

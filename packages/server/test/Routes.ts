@@ -14,6 +14,7 @@ export const routes: ReadonlyArray<{ readonly method: string; readonly path: str
   { method: "GET", path: "/deliveries", action: "deliveries.list" },
   { method: "POST", path: "/deliveries/dlv_1/replay", action: "deliveries.replay" },
   { method: "POST", path: "/deliveries/dlv_1/drop", action: "deliveries.drop" },
+  { method: "POST", path: "/runs/run_1/abort", action: "run.abort" },
   { method: "POST", path: "/chat", action: "session.send" },
   { method: "GET", path: "/tokens", action: "tokens.list" },
   { method: "POST", path: "/tokens", action: "tokens.create" },

@@ -1,6 +1,8 @@
 import type { Call, Params, Result } from "@postilion/client/Protocol"
 import { GatewayError, GatewayService, KillSwitch, SessionStore, Store, type StoreError } from "@postilion/gateway"
 import { Effect } from "effect"
+import type { AccessShape } from "../Access.ts"
+import { isOpenTo } from "../ChatDoor.ts"
 import { type Connection, frameOf } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
 import { ofGatewayError, Refusal } from "./Refusal.ts"
@@ -14,6 +16,7 @@ export type Handlers = {
 }
 
 export interface MethodOptions {
+  readonly access: Pick<AccessShape, "allows">
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
@@ -37,7 +40,7 @@ const refused = <A>(effect: Effect.Effect<A, GatewayError | StoreError | Refusal
   })
 
 /** What each method does. Which connection may call which is asked before. */
-export const make = ({ agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
+export const make = ({ access, agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     const sessions = yield* SessionStore
@@ -162,6 +165,15 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
         return refused(
           Effect.map(sessions.history(sessionKeyOf(name), turns === undefined ? {} : { turns }), (found) => ({
             turns: found.map((turn) => ({ ...turn, at: turn.at.toISOString() }))
+          }))
+        )
+      },
+      "run.abort": ({ principal }, { id }) => {
+        const allowed = isOpenTo(access, principal, "run.abort.any")
+        return refused(
+          Effect.map(gateway.abort(id, { by: principal.name, allowed }), ({ event, run }) => ({
+            eventId: event.id,
+            runId: run?.id ?? id
           }))
         )
       },

@@ -58,7 +58,15 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
     const connections = yield* Connections.make(config, rooms, feed)
-    const handlers = yield* Methods.make({ rooms, feed, connections, agents, maxSessions: config.maxSessions, now })
+    const handlers = yield* Methods.make({
+      access,
+      rooms,
+      feed,
+      connections,
+      agents,
+      maxSessions: config.maxSessions,
+      now
+    })
     const handshake = Handshake.make({ access, config, connections, feed })
     const tooMany = new Refusal({
       code: "too-many-connections",
