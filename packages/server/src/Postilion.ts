@@ -7,6 +7,7 @@ import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Push from "./push/Push.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
@@ -31,6 +32,7 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     port,
+    push,
     ssl: _ssl,
     storage,
     tokens,
@@ -57,6 +59,7 @@ const compose = (
   return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
     // Closed once what still ran has answered.
     Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
+    Layer.provide(Push.layer(push)),
     Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),

@@ -7,6 +7,7 @@ import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
+import { Push } from "../push/Push.ts"
 import { errorFrame, momentOf } from "./Connection.ts"
 import * as Connections from "./Connections.ts"
 import { EventFeed } from "./EventFeed.ts"
@@ -42,11 +43,12 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const access = yield* Access
     const bus = yield* EventBus
     const store = yield* Store
+    const { sockets: hearers } = yield* Push
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
-    const connections = yield* Connections.make(config, rooms, feed)
+    const connections = yield* Connections.make(config, rooms, feed, hearers)
     const handlers = yield* Methods.make({ rooms, feed, connections, agents, maxSessions: config.maxSessions, now })
     const handshake = Handshake.make({ access, config, connections, feed })
     const peers = new Set<Peer>()
@@ -59,7 +61,16 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     })
 
     const opened = (socket: WebSocket, stream: Duplex, head: HttpHead): void => {
-      const peer = new Peer(socket, stream, head, { access, config, connections, handlers, handshake, now, run })
+      const peer = new Peer(socket, stream, head, {
+        access,
+        config,
+        connections,
+        handlers,
+        handshake,
+        hearers,
+        now,
+        run
+      })
       peers.add(peer)
       socket.on("close", () => peers.delete(peer))
     }
@@ -123,5 +134,8 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
  */
 export const layer = (
   options: SocketDoorOptions
-): Layer.Layer<never, never, HttpListener | Access | GatewayService | SessionStore | KillSwitch | EventBus | Store> =>
-  Layer.scopedDiscard(make(options))
+): Layer.Layer<
+  never,
+  never,
+  HttpListener | Access | GatewayService | SessionStore | KillSwitch | EventBus | Store | Push
+> => Layer.scopedDiscard(make(options))
