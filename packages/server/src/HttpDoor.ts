@@ -17,6 +17,8 @@ import { json, orProblem } from "./HttpAnswers.ts"
 import { type Answering, alive, type HttpHead, HttpListener } from "./HttpListener.ts"
 import { filterOf, rangeOf } from "./HttpQueries.ts"
 import * as Metrics from "./Metrics.ts"
+import * as PushDoor from "./PushDoor.ts"
+import { Push } from "./push/Push.ts"
 import * as Readiness from "./Readiness.ts"
 import type { Action } from "./Scopes.ts"
 import * as Shutdown from "./Shutdown.ts"
@@ -62,6 +64,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
     const control = yield* ControlDoor.make
     const tokens = yield* TokenDoor.make
     const metrics = yield* Metrics.make
+    const channels = yield* PushDoor.make
+    const push = yield* Push
     const access = yield* Access.Access
     const stopping = yield* Shutdown.Stopping
     const readiness = yield* Readiness.make(() => stopping.until() !== undefined)
@@ -71,6 +75,10 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         approvals[verb](id, principal.name, head.headers["content-type"], body)
     const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
       orProblem(Effect.map(gateway[verb](id, principal.name), (delivery) => json(200, delivery)))
+    const sent =
+      (verb: "publish" | "ack" | "nack", { head, parts: [channel = ""], principal }: Asked): Answering =>
+      (body) =>
+        channels[verb](principal, channel, { contentType: head.headers["content-type"], body })
     const routes: ReadonlyArray<Route> = [
       {
         method: "GET",
@@ -174,6 +182,55 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         action: "control",
         answering: ({ principal }) => control.release(principal.name)
       },
+      {
+        method: "GET",
+        path: /^\/push\/([^/]+)$/,
+        action: "push.subscribe",
+        answering: ({ head, parts: [channel = ""], principal }) => channels.poll(principal, channel, head.query)
+      },
+      {
+        method: "POST",
+        path: /^\/push\/([^/]+)$/,
+        action: "push.publish",
+        answering: (asked) => sent("publish", asked)
+      },
+      { method: "POST", path: /^\/push\/([^/]+)\/ack$/, action: "push.ack", answering: (asked) => sent("ack", asked) },
+      {
+        method: "POST",
+        path: /^\/push\/([^/]+)\/nack$/,
+        action: "push.nack",
+        answering: (asked) => sent("nack", asked)
+      },
+      {
+        method: "GET",
+        path: /^\/push\/([^/]+)\/presence$/,
+        action: "presence.query",
+        answering: ({ parts: [channel = ""], principal }) => channels.presence(principal, channel)
+      },
+      {
+        method: "DELETE",
+        path: /^\/push\/([^/]+)\/subscriptions\/([^/]+)$/,
+        action: "push.unsubscribe",
+        answering: ({ parts: [channel = "", name = ""], principal }) => channels.forget(principal, channel, name)
+      },
+      {
+        method: "GET",
+        path: /^\/dead-letters$/,
+        action: "push.dead-letters.list",
+        answering: ({ head }) => channels.deadLetters(head.query)
+      },
+      {
+        method: "POST",
+        path: /^\/dead-letters\/([^/]+)\/replay$/,
+        action: "push.dead-letters.replay",
+        answering: ({ parts: [id = ""], principal }) => channels.replay(id, principal.name)
+      },
+      {
+        method: "POST",
+        path: /^\/dead-letters\/([^/]+)\/drop$/,
+        action: "push.dead-letters.drop",
+        answering: ({ parts: [id = ""], principal }) => channels.drop(id, principal.name)
+      },
       { method: "GET", path: /^\/metrics$/, action: "metrics", answering: () => metrics },
       { method: "GET", path: /^\/tokens$/, action: "tokens.list", answering: () => tokens.list },
       {
@@ -239,7 +296,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
 
     yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
-    yield* Shutdown.onClose({ drainDeadlineMs, release: chat.close })
+    yield* Shutdown.onClose({ drainDeadlineMs, release: Effect.zipRight(chat.close, push.close) })
   })
 
 /**
@@ -250,7 +307,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
  *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
- *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /runs/:id/abort`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
+ *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `GET` and `POST /push/:channel`, and what is below it, `GET /dead-letters`,
+ *   and what is below it (see `PushDoor`), `POST /runs/:id/abort`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
  *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`), `GET /metrics`, `GET /tokens`, `POST /tokens`, `DELETE /tokens/:id` (see
  *   `TokenDoor`).
  * - Whether a token is for what it is used for is said in `Scopes`.
@@ -273,4 +331,5 @@ export const layer = (
   | Journal
   | Store
   | WebhookRouter
+  | Push
 > => Layer.scopedDiscard(make(options))

@@ -7,6 +7,7 @@ import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
@@ -32,6 +33,7 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     port,
+    push,
     ssl: _ssl,
     storage,
     tokens,
@@ -60,6 +62,7 @@ const compose = (
   return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
     Layer.provide(Phases.component("channels", "SocketDoor", socket)),
+    Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
     Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
     Layer.provide(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),

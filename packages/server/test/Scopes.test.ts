@@ -35,6 +35,16 @@ const EXPECTED: { readonly [A in Action]: string } = {
   broadcast: "oa  ",
   "events.subscribe": "o  v",
   "events.unsubscribe": "o  v",
+  "push.publish": "oac ",
+  "push.subscribe": "oacv",
+  "push.unsubscribe": "oacv",
+  "push.ack": "oacv",
+  "push.nack": "oacv",
+  "push.history": "oacv",
+  "presence.query": "oacv",
+  "push.dead-letters.list": "o  v",
+  "push.dead-letters.replay": "o   ",
+  "push.dead-letters.drop": "o   ",
   "agents.list": "oacv",
   ping: "oacv"
 }

@@ -127,7 +127,7 @@ describe("a server that stops", { timeout: 60_000 }, () => {
         components.filter((one) => one.phase === phase && /^[A-Z]|^channel/.test(one.name)).map(({ name }) => name)
       expect(names("bus").slice(0, 3)).toEqual(["SqliteStorage", "EventBus", "Journal"])
       expect(names("services").at(-1)).toBe("GatewayService")
-      expect(names("channels")).toEqual(["Opening", "Access", "SocketDoor", "HttpDoor"])
+      expect(names("channels")).toEqual(["Opening", "Access", "Push", "SocketDoor", "HttpDoor"])
       expect(components.every(({ state }) => state === "running")).toBe(true)
     }).pipe(Effect.provide(server()))
   )

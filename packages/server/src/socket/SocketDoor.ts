@@ -7,6 +7,7 @@ import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
+import { Push } from "../push/Push.ts"
 import { inFinalizer, Stopping } from "../Shutdown.ts"
 import { errorFrame, lastWords, momentOf } from "./Connection.ts"
 import * as Connections from "./Connections.ts"
@@ -53,11 +54,12 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const bus = yield* EventBus
     const store = yield* Store
     const stopping = yield* Stopping
+    const { sockets: hearers } = yield* Push
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
-    const connections = yield* Connections.make(config, rooms, feed)
+    const connections = yield* Connections.make(config, rooms, feed, hearers)
     const handlers = yield* Methods.make({
       access,
       rooms,
@@ -83,7 +85,7 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const options = { access, config, connections, handlers, now, run }
+    const options = { access, config, connections, handlers, hearers, now, run }
     /** Where a new socket's place is, and how it is greeted; `undefined`: there is none for it. */
     const placeFor = () => {
       if (peers.size < maxConnections) return { among: peers, handshake }
@@ -171,5 +173,5 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  HttpListener | Access | Stopping | GatewayService | SessionStore | KillSwitch | EventBus | Store
+  HttpListener | Access | Stopping | GatewayService | SessionStore | KillSwitch | EventBus | Store | Push
 > => Layer.scopedDiscard(make(options))
