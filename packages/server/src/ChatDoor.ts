@@ -1,8 +1,10 @@
 import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Schema, Stream } from "effect"
+import type { AccessShape, Principal } from "./Access.ts"
 import { json, orProblem } from "./HttpAnswers.ts"
 import * as JsonBody from "./JsonBody.ts"
+import type { Action } from "./Scopes.ts"
 import { CHANNEL as WEBSOCKET } from "./socket/Rooms.ts"
 
 export interface ChatDoorOptions {
@@ -51,6 +53,11 @@ const PROVED: ReadonlySet<unknown> = new Set(["http", WEBSOCKET])
 /** Whether an event is what this principal said here, or over a WebSocket. Others may have a sender of that name, which no token has proved. */
 export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
   source === "channel" && PROVED.has(metadata.channel) && sender === principal
+/** Whether somebody may do something to an event: to any, by this action, or since it is what they said. */
+export const isOpenTo =
+  (access: Pick<AccessShape, "allows">, principal: Principal, action: Action) =>
+  (event: GatewayEvent): boolean =>
+    access.allows(principal, action) || wasSaidBy(principal.name, event)
 
 const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
   eventId: event.id,

@@ -8,7 +8,7 @@ import {
   WebhookRouter
 } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
+import { Effect, Either, Layer, Schema } from "effect"
 import * as Access from "./Access.ts"
 import * as ApprovalDoor from "./ApprovalDoor.ts"
 import * as ChatDoor from "./ChatDoor.ts"
@@ -17,8 +17,11 @@ import { json, orProblem } from "./HttpAnswers.ts"
 import { type Answering, alive, type HttpHead, HttpListener } from "./HttpListener.ts"
 import { filterOf, rangeOf } from "./HttpQueries.ts"
 import * as Metrics from "./Metrics.ts"
+import * as PushDoor from "./PushDoor.ts"
+import { Push } from "./push/Push.ts"
 import * as Readiness from "./Readiness.ts"
 import type { Action } from "./Scopes.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as TokenDoor from "./TokenDoor.ts"
 import type { Tokens } from "./Tokens.ts"
 
@@ -43,9 +46,6 @@ interface Route {
 
 const WEBHOOKS = "/webhooks"
 
-/** Milliseconds an answer gets to leave, also where the deadline has passed. */
-const FLUSH = 1_000
-
 const encodeExplanation = Schema.encodeSync(Explanation)
 /** As text, for whoever asks for that and for nothing else. */
 const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
@@ -64,16 +64,21 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
     const control = yield* ControlDoor.make
     const tokens = yield* TokenDoor.make
     const metrics = yield* Metrics.make
+    const channels = yield* PushDoor.make
+    const push = yield* Push
     const access = yield* Access.Access
-    let draining = false
-
-    const readiness = yield* Readiness.make(() => draining)
+    const stopping = yield* Shutdown.Stopping
+    const readiness = yield* Readiness.make(() => stopping.until() !== undefined)
     const answerApproval =
       (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
       (body) =>
         approvals[verb](id, principal.name, head.headers["content-type"], body)
     const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
       orProblem(Effect.map(gateway[verb](id, principal.name), (delivery) => json(200, delivery)))
+    const sent =
+      (verb: "publish" | "ack" | "nack", { head, parts: [channel = ""], principal }: Asked): Answering =>
+      (body) =>
+        channels[verb](principal, channel, { contentType: head.headers["content-type"], body })
     const routes: ReadonlyArray<Route> = [
       {
         method: "GET",
@@ -99,8 +104,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         answering: ({ parts: [id = ""], principal }) =>
           orProblem(
             Effect.map(gateway.find(id), (record) =>
-              record !== undefined &&
-              (access.allows(principal, "events.show") || ChatDoor.wasSaidBy(principal.name, record.event))
+              record !== undefined && ChatDoor.isOpenTo(access, principal, "events.show")(record.event)
                 ? json(200, record)
                 : Problem.problem(404, `there is no event "${id}"`)
             )
@@ -157,6 +161,17 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
       },
       {
         method: "POST",
+        path: /^\/runs\/([^/]+)\/abort$/,
+        action: "run.abort",
+        answering: ({ parts: [id = ""], principal }) => {
+          const allowed = ChatDoor.isOpenTo(access, principal, "run.abort.any")
+          return orProblem(
+            Effect.map(gateway.abort(id, { by: principal.name, allowed }), (record) => json(200, record))
+          )
+        }
+      },
+      {
+        method: "POST",
         path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
         action: "control",
         answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal.name)
@@ -166,6 +181,55 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         path: /^\/release$/,
         action: "control",
         answering: ({ principal }) => control.release(principal.name)
+      },
+      {
+        method: "GET",
+        path: /^\/push\/([^/]+)$/,
+        action: "push.subscribe",
+        answering: ({ head, parts: [channel = ""], principal }) => channels.poll(principal, channel, head.query)
+      },
+      {
+        method: "POST",
+        path: /^\/push\/([^/]+)$/,
+        action: "push.publish",
+        answering: (asked) => sent("publish", asked)
+      },
+      { method: "POST", path: /^\/push\/([^/]+)\/ack$/, action: "push.ack", answering: (asked) => sent("ack", asked) },
+      {
+        method: "POST",
+        path: /^\/push\/([^/]+)\/nack$/,
+        action: "push.nack",
+        answering: (asked) => sent("nack", asked)
+      },
+      {
+        method: "GET",
+        path: /^\/push\/([^/]+)\/presence$/,
+        action: "presence.query",
+        answering: ({ parts: [channel = ""], principal }) => channels.presence(principal, channel)
+      },
+      {
+        method: "DELETE",
+        path: /^\/push\/([^/]+)\/subscriptions\/([^/]+)$/,
+        action: "push.unsubscribe",
+        answering: ({ parts: [channel = "", name = ""], principal }) => channels.forget(principal, channel, name)
+      },
+      {
+        method: "GET",
+        path: /^\/dead-letters$/,
+        action: "push.dead-letters.list",
+        answering: ({ head }) => channels.deadLetters(head.query)
+      },
+      {
+        method: "POST",
+        path: /^\/dead-letters\/([^/]+)\/replay$/,
+        action: "push.dead-letters.replay",
+        answering: ({ parts: [id = ""], principal }) => channels.replay(id, principal.name)
+      },
+      {
+        method: "POST",
+        path: /^\/dead-letters\/([^/]+)\/drop$/,
+        action: "push.dead-letters.drop",
+        answering: ({ parts: [id = ""], principal }) => channels.drop(id, principal.name)
       },
       { method: "GET", path: /^\/metrics$/, action: "metrics", answering: () => metrics },
       { method: "GET", path: /^\/tokens$/, action: "tokens.list", answering: () => tokens.list },
@@ -232,21 +296,7 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
 
     yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
-    const close = Effect.gen(function* () {
-      draining = true
-      const began = yield* Clock.currentTimeMillis
-      const drained = yield* gateway.drain(drainDeadlineMs)
-      if (!drained.finished) {
-        yield* Effect.logWarning(
-          `drainDeadlineMs (${drainDeadlineMs}) has passed; the next start tries again what still ran: ${drained.running}`
-        )
-      }
-      yield* chat.close
-      const left = began + drainDeadlineMs - (yield* Clock.currentTimeMillis)
-      yield* listener.settle(Math.max(left, FLUSH))
-    })
-    // Before anything behind the door closes. In a fiber of its own: a finalizer cannot be interrupted, not by its timeouts either.
-    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(Effect.interruptible(close)), Fiber.join))
+    yield* Shutdown.onClose({ drainDeadlineMs, release: Effect.zipRight(chat.close, push.close) })
   })
 
 /**
@@ -257,7 +307,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
  * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
  *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
  *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
- *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
+ *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `GET` and `POST /push/:channel`, and what is below it, `GET /dead-letters`,
+ *   and what is below it (see `PushDoor`), `POST /runs/:id/abort`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
  *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`), `GET /metrics`, `GET /tokens`, `POST /tokens`, `DELETE /tokens/:id` (see
  *   `TokenDoor`).
  * - Whether a token is for what it is used for is said in `Scopes`.
@@ -271,5 +322,14 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  Access.Access | Tokens | HttpListener | GatewayService | BudgetLedger | Journal | Store | WebhookRouter
+  | Access.Access
+  | Tokens
+  | HttpListener
+  | Shutdown.Stopping
+  | GatewayService
+  | BudgetLedger
+  | Journal
+  | Store
+  | WebhookRouter
+  | Push
 > => Layer.scopedDiscard(make(options))

@@ -1,5 +1,5 @@
 import type { SqlClient } from "@effect/sql"
-import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
+import { type AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
 import { Effect, Layer, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
@@ -7,6 +7,8 @@ import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Push from "./push/Push.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
@@ -31,6 +33,7 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     port,
+    push,
     ssl: _ssl,
     storage,
     tokens,
@@ -54,12 +57,17 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  const http = HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) })
+  const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
+  return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
-    Layer.provide(Layer.provideMerge(access, Tokens.layer)),
+    Layer.provide(Phases.component("channels", "SocketDoor", socket)),
+    Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
+    Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
+    Layer.provide(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
-    Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
+    Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
+    Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
   )
 }

@@ -3,6 +3,7 @@ import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { Callbacks } from "./CallbackChannel.ts"
 import { isSubnet } from "./Peers.ts"
+import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
 import { WebSocketConfig } from "./socket/WebSocketConfig.ts"
 
@@ -116,7 +117,9 @@ export const PostilionConfig = Schema.Struct({
   /** Places on the web that take answers, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. Default: none. */
   callbacks: withDefault(Callbacks, {}),
   /** The control plane at `/ws`. */
-  webSocket: Schema.optionalWith(WebSocketConfig, { default: () => Schema.decodeSync(WebSocketConfig)({}) })
+  webSocket: Schema.optionalWith(WebSocketConfig, { default: () => Schema.decodeSync(WebSocketConfig)({}) }),
+  /** Channels that are published in and heard. */
+  push: Schema.optionalWith(PushConfig, { default: () => Schema.decodeSync(PushConfig)({}) })
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

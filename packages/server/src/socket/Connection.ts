@@ -18,6 +18,12 @@ export const frameOf = <T extends EventType>(type: T, params: Unnumbered<T>): Fr
   tail: `,${JSON.stringify(params).slice(1)}}`
 })
 
+/** The same, of a member that is JSON already. */
+export const frameWith = (type: EventType, params: object, member: string): Frame => ({
+  head: `{"jsonrpc":"2.0","method":"${type}","params":{"seq":`,
+  tail: `,${JSON.stringify(params).slice(1, -1)},${member}}}`
+})
+
 /** A notification that is of the moment: it has no number, and is not told again. */
 export const momentOf = <T extends "ERROR" | "GAP" | "HEARTBEAT">(
   type: T,
@@ -68,6 +74,10 @@ export class Connection implements Holder {
     this.principal = principal
     this.role = role
     this.limits = limits
+  }
+  /** Whether it reads about as fast as it is told. */
+  get ready(): boolean {
+    return this.socket !== undefined && this.socket.bufferedAmount <= this.limits.maxBufferedBytes / 2
   }
   tell(frame: Frame): void {
     this.seq += 1

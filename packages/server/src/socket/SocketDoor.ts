@@ -7,7 +7,9 @@ import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
-import { errorFrame, momentOf } from "./Connection.ts"
+import { Push } from "../push/Push.ts"
+import { inFinalizer, Stopping } from "../Shutdown.ts"
+import { errorFrame, lastWords, momentOf } from "./Connection.ts"
 import * as Connections from "./Connections.ts"
 import { EventFeed } from "./EventFeed.ts"
 import * as Handshake from "./Handshake.ts"
@@ -31,12 +33,17 @@ const MOST_TURNED_AWAY = 16
 const RETRY_AFTER = 10
 /** Milliseconds a peer has to answer a close before it is cut off. */
 const CLOSING = 5_000
+/** The same where the gateway stops: one that is dead keeps nobody waiting. */
+const LAST_WORD = 500
+
+const STOPPING = "the gateway is stopping; try again once it is back"
 
 const refuse = (socket: Duplex, { body, headers, status }: Problem.HttpAnswer): void => {
   const all = { ...headers, connection: "close", "content-length": String(Buffer.byteLength(body)) }
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}`)
   socket.on("error", () => socket.destroy())
-  socket.end(`HTTP/1.1 ${status} Refused\r\n${lines.join("\r\n")}\r\n\r\n${body}`)
+  // Whoever does not hang up after it is hung up on: the server's end waits for every connection.
+  socket.end(`HTTP/1.1 ${status} Refused\r\n${lines.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy())
 }
 
 const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
@@ -46,12 +53,22 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const access = yield* Access
     const bus = yield* EventBus
     const store = yield* Store
+    const stopping = yield* Stopping
+    const { sockets: hearers } = yield* Push
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
-    const connections = yield* Connections.make(config, rooms, feed)
-    const handlers = yield* Methods.make({ rooms, feed, connections, agents, maxSessions: config.maxSessions, now })
+    const connections = yield* Connections.make(config, rooms, feed, hearers)
+    const handlers = yield* Methods.make({
+      access,
+      rooms,
+      feed,
+      connections,
+      agents,
+      maxSessions: config.maxSessions,
+      now
+    })
     const handshake = Handshake.make({ access, config, connections, feed })
     const tooMany = new Refusal({
       code: "too-many-connections",
@@ -68,7 +85,7 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const options = { access, config, connections, handlers, now, run }
+    const options = { access, config, connections, handlers, hearers, now, run }
     /** Where a new socket's place is, and how it is greeted; `undefined`: there is none for it. */
     const placeFor = () => {
       if (peers.size < maxConnections) return { among: peers, handshake }
@@ -84,7 +101,9 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       const place = placeFor()
       if (head.path !== PATH) refuse(socket, Problem.problem(404, `there is no WebSocket at ${head.path}; use ${PATH}`))
       else if (Either.isLeft(checked)) refuse(socket, answerOf(checked.left))
-      else if (place === undefined) {
+      else if (stopping.until() !== undefined) {
+        refuse(socket, Problem.problem(503, STOPPING, { headers: { "retry-after": String(RETRY_AFTER) } }))
+      } else if (place === undefined) {
         refuse(socket, Problem.problem(503, tooMany.message, { headers: { "retry-after": String(RETRY_AFTER) } }))
       } else {
         const { among, handshake } = place
@@ -118,20 +137,27 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       "websocket heartbeat",
       Effect.forever(Effect.zipRight(Effect.sleep(config.heartbeatIntervalMs), beat))
     )
-    yield* Effect.addFinalizer(() =>
-      Effect.async<void>((resume) => {
-        for (const connection of connections.values()) connection.socket = undefined
-        const done = (): void => {
-          if (peers.size === 0 && turnedAway.size === 0) resume(Effect.void)
-        }
-        for (const { socket } of [...peers, ...turnedAway]) {
-          socket.on("close", done)
-          // One that does not answer is cut off by its `closeTimeout`.
-          socket.close(closeCodes.restart, "the gateway restarts")
-        }
-        done()
+    yield* stopping.onBegin((until) => {
+      const text = `the gateway is stopping: what runs is answered until ${new Date(until).toISOString()}, and nothing new is taken`
+      for (const connection of connections.values()) connection.say(lastWords("unavailable", text))
+    })
+    yield* Effect.addFinalizer(() => {
+      const open = [...peers, ...turnedAway].map(({ socket }) => socket)
+      for (const connection of connections.values()) connection.socket = undefined
+      const closed = Effect.forEach(
+        open,
+        (socket) =>
+          Effect.async<void>((resume) => {
+            socket.on("close", () => resume(Effect.void))
+            socket.close(closeCodes.restart, "the gateway restarts")
+          }),
+        { concurrency: "unbounded", discard: true }
+      )
+      const cutOff = Effect.sync(() => {
+        for (const socket of open) socket.terminate()
       })
-    )
+      return inFinalizer(Effect.zipRight(Effect.timeoutOption(closed, LAST_WORD), cutOff))
+    })
     yield* listener.upgrade(onUpgrade)
   })
 
@@ -139,9 +165,13 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
  * The control plane: JSON-RPC over WebSocket at `/ws`, as `@postilion/client/Protocol` has it.
  *
  * A socket is let in by its `Host` and `Origin`, and then says `connect` with a token; what it is told is numbered, and told again
- * from where it broke off to one that resumes it in time. When the scope closes, sockets are closed with 1012.
+ * from where it broke off to one that resumes it in time. When the server begins to stop, connections are told and further
+ * sockets refused with 503; when the scope closes, sockets are closed with 1012.
  */
 export const layer = (
   options: SocketDoorOptions
-): Layer.Layer<never, never, HttpListener | Access | GatewayService | SessionStore | KillSwitch | EventBus | Store> =>
-  Layer.scopedDiscard(make(options))
+): Layer.Layer<
+  never,
+  never,
+  HttpListener | Access | Stopping | GatewayService | SessionStore | KillSwitch | EventBus | Store | Push
+> => Layer.scopedDiscard(make(options))
