@@ -12,6 +12,7 @@ export type { JobRules, Slot, SlotState } from "./domain/Job.ts"
 export type * from "./domain/PolicyDecision.ts"
 export type { PolicyState } from "./domain/PolicyState.ts"
 export { digestOf, type Proposal } from "./domain/Proposal.ts"
+export type { Route } from "./domain/Routing.ts"
 export type * from "./domain/Run.ts"
 export type * from "./domain/Session.ts"
 export type {
