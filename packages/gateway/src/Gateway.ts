@@ -1,5 +1,6 @@
 import { Array, type Context, Effect, Layer, Option } from "effect"
-import { decodeConfig, type GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
+import type { GatewayConfig, GatewayConfigInput } from "./domain/Config.ts"
+import { decodeConfig } from "./domain/ConfigProblems.ts"
 import type { AgentRunError, GatewayConfigError, GatewayError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"

@@ -23,4 +23,7 @@ const FORMATS = { pretty: Logger.pretty, json: Logger.json, logfmt: Logger.logFm
 
 /** The log as it is configured. */
 export const layer = ({ logFormat, logLevel }: ObservabilityConfig): Layer.Layer<never> =>
-  Layer.merge(Logger.minimumLogLevel(LEVELS[logLevel]), logFormat === undefined ? Layer.empty : FORMATS[logFormat])
+  // One after the other: what is set by layers that are built beside each other is not taken back when they close.
+  Logger.minimumLogLevel(LEVELS[logLevel]).pipe(
+    Layer.provideMerge(logFormat === undefined ? Layer.empty : FORMATS[logFormat])
+  )

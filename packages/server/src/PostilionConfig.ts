@@ -1,5 +1,5 @@
 import { GatewayConfigError } from "@postilion/gateway"
-import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
+import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import {
   between,
   LONGEST_TIMER,
@@ -9,6 +9,7 @@ import {
   section,
   withDefault
 } from "@postilion/gateway/domain/ConfigFields"
+import { configError } from "@postilion/gateway/domain/ConfigProblems"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { AgentConfig } from "./agents/AgentConfig.ts"

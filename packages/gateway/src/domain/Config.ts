@@ -1,4 +1,4 @@
-import { DateTime, Effect, ParseResult, Schema } from "effect"
+import { DateTime, Schema } from "effect"
 import { startOfDay } from "./Calendar.ts"
 import {
   Count,
@@ -11,9 +11,7 @@ import {
   Timezone,
   withDefault
 } from "./ConfigFields.ts"
-import { problemError, problemsOf } from "./ConfigProblems.ts"
 import { ReplyRoute } from "./Delivery.ts"
-import type { GatewayConfigError } from "./Errors.ts"
 import { EventPriority } from "./GatewayEvent.ts"
 import { jobRules, LONGEST_INSTRUCTION } from "./Job.ts"
 import { LimitsConfig, RetentionConfig, SessionsConfig } from "./LimitsConfig.ts"
@@ -205,23 +203,3 @@ export const GatewayConfig = Schema.Struct({
 })
 export type GatewayConfig = typeof GatewayConfig.Type
 export type GatewayConfigInput = typeof GatewayConfig.Encoded
-
-/** Turns what a schema has to say of a value into the one error a user reads. */
-export const configError = (error: ParseResult.ParseError): GatewayConfigError => {
-  // A union reports every member; the deepest path is the one the user meant.
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  const issue = issues.reduce((best, next) => (next.path.length > best.path.length ? next : best))
-  // What was given instead may hold secrets: of lists and structures it is not said, and the cause, which says it, is left out.
-  const message = issue.message.replace(/, actual [[{][\s\S]*$/, "")
-  return problemError({ path: issue.path, message })
-}
-
-/** Checks a configuration and fills in its defaults. */
-export const decodeConfig = (input: unknown): Effect.Effect<GatewayConfig, GatewayConfigError> =>
-  Schema.decodeUnknown(GatewayConfig, { onExcessProperty: "error" })(input).pipe(
-    Effect.mapError(configError),
-    Effect.tap((config) => {
-      const [first] = problemsOf(config)
-      return first === undefined ? Effect.void : Effect.fail(problemError(first))
-    })
-  )

@@ -1,29 +1,8 @@
-import { Redacted } from "effect"
-import type { CronConfig, GatewayConfig, HeartbeatConfig } from "./Config.ts"
-import { GatewayConfigError } from "./Errors.ts"
+import { Effect, ParseResult, Redacted, Schema } from "effect"
+import { type CronConfig, GatewayConfig, type HeartbeatConfig } from "./Config.ts"
+import { type ConfigProblem, problemError } from "./ConfigProblem.ts"
+import type { GatewayConfigError } from "./Errors.ts"
 import { routingProblems } from "./Routing.ts"
-
-/** What is wrong with a value of the configuration, and where it is. */
-export interface ConfigProblem {
-  readonly path: ReadonlyArray<PropertyKey>
-  readonly message: string
-}
-
-/** A path as it is written: `crons[1].agentId`. */
-export const showPath = (path: ReadonlyArray<PropertyKey>): string =>
-  path.reduce<string>(
-    (text, part) =>
-      typeof part === "number" ? `${text}[${part}]` : text === "" ? String(part) : `${text}.${String(part)}`,
-    ""
-  )
-
-export const problemError = ({ message, path }: ConfigProblem): GatewayConfigError => {
-  const shown = showPath(path)
-  return new GatewayConfigError({
-    path: shown,
-    message: `configuration: ${shown === "" ? "" : `${shown}: `}${message}`
-  })
-}
 
 /** Heartbeats as a list, whichever way they were written. */
 export const heartbeatsOf = ({ heartbeat }: Pick<GatewayConfig, "heartbeat">): ReadonlyArray<HeartbeatConfig> =>
@@ -67,3 +46,23 @@ export const problemsOf = (config: GatewayConfig): ReadonlyArray<ConfigProblem> 
   }
   return [...problems, ...routingProblems(config.routing, agents)]
 }
+
+/** Turns what a schema has to say of a value into the one error a user reads. */
+export const configError = (error: ParseResult.ParseError): GatewayConfigError => {
+  // A union reports every member; the deepest path is the one the user meant.
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const issue = issues.reduce((best, next) => (next.path.length > best.path.length ? next : best))
+  // What was given instead may hold secrets: of lists and structures it is not said, and the cause, which says it, is left out.
+  const message = issue.message.replace(/, actual [[{][\s\S]*$/, "")
+  return problemError({ path: issue.path, message })
+}
+
+/** Checks a configuration and fills in its defaults. */
+export const decodeConfig = (input: unknown): Effect.Effect<GatewayConfig, GatewayConfigError> =>
+  Schema.decodeUnknown(GatewayConfig, { onExcessProperty: "error" })(input).pipe(
+    Effect.mapError(configError),
+    Effect.tap((config) => {
+      const [first] = problemsOf(config)
+      return first === undefined ? Effect.void : Effect.fail(problemError(first))
+    })
+  )

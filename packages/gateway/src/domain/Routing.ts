@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import { optional, required, withDefault } from "./ConfigFields.ts"
-import type { ConfigProblem } from "./ConfigProblems.ts"
+import type { ConfigProblem } from "./ConfigProblem.ts"
 import type { RawInput } from "./GatewayEvent.ts"
 import { EventSource } from "./GatewayEvent.ts"
 import { OneOf } from "./OneOf.ts"

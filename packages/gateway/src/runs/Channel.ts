@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
-import { type ConfigProblem, heartbeatPath, heartbeatsOf, problemError } from "../domain/ConfigProblems.ts"
+import { type ConfigProblem, problemError } from "../domain/ConfigProblem.ts"
+import { heartbeatPath, heartbeatsOf } from "../domain/ConfigProblems.ts"
 import { type DeliveryOutcome, routeProblem } from "../domain/Delivery.ts"
 import type { ChannelSendError } from "../domain/Errors.ts"
 

@@ -1,6 +1,6 @@
 import { AgentConfig as GatewayAgentConfig } from "@postilion/gateway/domain/Config"
 import { between, LONGEST_TIMER, optional, Secret, withDefault } from "@postilion/gateway/domain/ConfigFields"
-import type { ConfigProblem } from "@postilion/gateway/domain/ConfigProblems"
+import type { ConfigProblem } from "@postilion/gateway/domain/ConfigProblem"
 import { Redacted, Schema } from "effect"
 
 /** Who serves models, and what they need. */
