@@ -93,7 +93,7 @@ export const PostilionConfig = Schema.Struct({
   agents: withDefault(
     Schema.Record({ key: Schema.String, value: AgentConfig }),
     { agent: AGENT },
-    "By id. What names no agent, and no rule routes, is for the first."
+    "By id. What names no agent, and no rule routes, is for the first. Default: one called `agent`."
   ),
   storage: withDefault(
     Schema.NonEmptyString,
