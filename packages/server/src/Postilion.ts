@@ -1,6 +1,6 @@
 import type { SqlClient } from "@effect/sql"
 import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
-import { Effect, Layer, Option, Record, type Redacted } from "effect"
+import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as AgentModels from "./agents/AgentModels.ts"
@@ -13,6 +13,7 @@ import { decodeConfig, environmentToken, type PostilionConfig, type PostilionCon
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Stopping from "./Stopping.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
@@ -62,14 +63,20 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  const http = HttpDoor.layer({ drainDeadlineMs, replyToUnknown, channels: new Set(Object.keys(outward)) })
+  const http = HttpDoor.layer({
+    drainDeadlineMs,
+    agents: Object.keys(agents),
+    replyToUnknown,
+    channels: new Set(Object.keys(outward))
+  })
   const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
   return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
     Layer.provide(Phases.component("channels", "SocketDoor", socket)),
     Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
     Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
-    Layer.provide(Shutdown.layer),
+    Layer.provide(Stopping.layer),
+    Layer.provideMerge(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
     Layer.provide(Phases.layer),
@@ -101,7 +108,7 @@ export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
 ): Layer.Layer<
-  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
+  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
 > =>
@@ -132,6 +139,19 @@ export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
         Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
       )
     })
+  )
+
+/**
+ * Runs a server until it is interrupted, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, or until `POST /shutdown` asks for
+ * its end; then stops it gracefully.
+ *
+ * ```ts
+ * Postilion.launch(Postilion.layer({ storage: "./ops.sqlite" })).pipe(Effect.provide(OfflineRunner.layer()), NodeRuntime.runMain)
+ * ```
+ */
+export const launch = <E, R>(server: Layer.Layer<Shutdown.Shutdown, E, R>): Effect.Effect<void, E, R> =>
+  Effect.flatMap(Layer.build(server), (context) => Context.get(context, Shutdown.Shutdown).requested).pipe(
+    Effect.scoped
   )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */
