@@ -1,3 +1,4 @@
+import { Positive } from "@postilion/gateway/domain/ConfigFields"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Schema } from "effect"
 import { SCOPES } from "../Scopes.ts"
@@ -86,11 +87,11 @@ export const PushConfig = Schema.Struct({
   /** The most milliseconds a request may wait for a message. Default: 60,000. */
   maxPollMs: Between(1, LONGEST_TIMER, 60_000),
   /** Days a durable subscription that nobody hears by is kept. Default: 30. */
-  subscriptionDays: Between(1, MILLION, 30),
+  subscriptionDays: withDefault(Positive, 30),
   /** Dead letters beyond the newest so many are removed. Default: 10,000. */
   maxDeadLetters: Between(1, MILLION, 10_000),
   /** Days a dead letter is kept. Default: 30. */
-  deadLetterDays: Between(1, MILLION, 30)
+  deadLetterDays: withDefault(Positive, 30)
 })
 export type PushConfig = typeof PushConfig.Type
 
