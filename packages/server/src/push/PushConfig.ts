@@ -1,4 +1,11 @@
-import { between, LONGEST_TIMER, optional, section, withDefault } from "@postilion/gateway/domain/ConfigFields"
+import {
+  between,
+  LONGEST_TIMER,
+  optional,
+  Positive,
+  section,
+  withDefault
+} from "@postilion/gateway/domain/ConfigFields"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Schema } from "effect"
 import { SCOPES } from "../Scopes.ts"
@@ -76,9 +83,9 @@ export const PushConfig = Schema.Struct({
   maxSubscriptions: Between(1, MILLION, 100, "Channels a connection may hear at a time."),
   maxPolls: Between(1, MILLION, 500, "Requests that may wait for a message at a time; more are answered 503."),
   maxPollMs: Between(1, LONGEST_TIMER, 60_000, "The most milliseconds a request may wait for a message."),
-  subscriptionDays: Between(1, MILLION, 30, "Days a durable subscription that nobody hears by is kept."),
+  subscriptionDays: withDefault(Positive, 30, "Days a durable subscription that nobody hears by is kept."),
   maxDeadLetters: Between(1, MILLION, 10_000, "Dead letters beyond the newest so many are removed."),
-  deadLetterDays: Between(1, MILLION, 30, "Days a dead letter is kept.")
+  deadLetterDays: withDefault(Positive, 30, "Days a dead letter is kept.")
 })
 export type PushConfig = typeof PushConfig.Type
 

@@ -37,7 +37,12 @@ export const lastWords = (code: ErrorCode, message: string): string =>
 export const errorFrame = (
   code: ErrorCode,
   message: string,
-  about: { readonly session?: string; readonly owner?: string; readonly eventId?: string } = {}
+  about: {
+    readonly session?: string
+    readonly owner?: string
+    readonly eventId?: string
+    readonly channel?: string
+  } = {}
 ): Frame => frameOf("ERROR", { code, message, nextStep: errors[code].nextStep, ...about })
 
 /** Whom a connection is for. */
