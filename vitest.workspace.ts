@@ -14,6 +14,7 @@ export default defineWorkspace([
   project("agents", "packages/agents"),
   project("client", "packages/client"),
   project("server", "packages/server"),
+  project("cli", "packages/cli"),
   project("demo", "apps/demo"),
   project("faults", "apps/faults"),
   project("docs", "."),

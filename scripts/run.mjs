@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url"
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const bin = (name) => join(root, "node_modules", ".bin", name)
 const source = ["--conditions=@postilion/source", "--import", "tsx"]
+/** Where the command was typed: npm itself runs it here. */
+const here = process.env.INIT_CWD ?? process.cwd()
 
 const commands = {
   demo: [process.execPath, ...source, "apps/demo/src/main.ts"],
