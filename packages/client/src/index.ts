@@ -1,4 +1,3 @@
-export * as Client from "./Client.ts"
-export { ClientError } from "./ClientError.ts"
-export { type Connection, connect } from "./connect.ts"
-export * as Protocol from "./Protocol.ts"
+export { Api } from "./Api.ts"
+export * as ApiClient from "./ApiClient.ts"
+export { ApiProblem } from "./api/Problem.ts"
