@@ -10,15 +10,32 @@ export const optional = (name: string, value: string, about: string) =>
     Options.map(Option.getOrUndefined)
   )
 export const flag = (name: string, about: string) => Options.boolean(name).pipe(Options.withDescription(about))
-/** A whole number, 1 or more, with a default. */
-export const limit = (most: number, about: string) =>
+/** How many there are shown at most. */
+export const limit = (most: number, standard: number) =>
   Options.integer("limit").pipe(
     Options.withPseudoName("n"),
+    Options.withDescription(`At most so many, up to ${most.toLocaleString("en-US")}. Default: ${standard}.`),
     Options.filterMap(
       (value) => (value >= 1 && value <= most ? Option.some(value) : Option.none()),
       `--limit must be from 1 to ${most}`
     ),
-    Options.withDescription(about)
+    Options.withDefault(standard)
+  )
+
+/** One of a few words, where it is given. */
+export const choice = <const W extends ReadonlyArray<string>>(name: string, words: W, about: string) =>
+  Options.choice(name, words).pipe(
+    Options.withDescription(about),
+    Options.optional,
+    Options.map(Option.getOrUndefined)
+  )
+/** An instant, where it is given. */
+export const instant = (name: string, about: string) =>
+  Options.date(name).pipe(
+    Options.withPseudoName("time"),
+    Options.withDescription(about),
+    Options.optional,
+    Options.map(Option.getOrUndefined)
   )
 
 export const json = flag("json", "As JSON, for programs.")

@@ -101,6 +101,18 @@ export const records = (loaded: Loaded) =>
     ({ SqliteStorage }) => SqliteStorage.layerReadOnly({ filename: loaded.config.storage })
   )
 
+/** Reads from the records where they are here: what is long would only hold up the gateway, or is to be held against it. */
+export const readingRecords = <A, E, A2, E2>(
+  flags: Connected,
+  live: (api: Api) => Effect.Effect<A, E>,
+  kept: (loaded: Loaded) => Effect.Effect<A2, E2, Store>
+): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
+  Effect.gen(function* () {
+    const loaded = flags.url === undefined && !process.env.POSTILION_URL ? yield* find(flags.config) : undefined
+    if (loaded === undefined) return yield* asking(flags, live)
+    return yield* Effect.provide(kept(loaded), yield* records(loaded))
+  })
+
 /** Reads from the gateway where it runs, and else from its records. */
 export const reading = <A, E, A2, E2>(
   flags: Connected,

@@ -14,6 +14,6 @@ NodeRuntime.runMain(run(process.argv), {
   teardown: (exit, onExit) => {
     // A server is ended by a signal, and that is as it should be.
     const signalled = process.argv[2] === "start" ? EXIT.ok : EXIT.interrupted
-    onExit(Exit.isSuccess(exit) ? exit.value : signalled)
+    onExit(Exit.match(exit, { onSuccess: Number, onFailure: () => signalled }))
   }
 })
