@@ -8,11 +8,13 @@ import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Erro
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
 import type { Explanation } from "./domain/Explanation.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
+import type { Route } from "./domain/Routing.ts"
 import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
 import type { AnswerOptions } from "./harness/Answering.ts"
+import { agentOf } from "./harness/InputRouter.ts"
 import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
@@ -54,6 +56,8 @@ export interface GatewayServiceShape {
    * decided. Fails when the input is invalid or the gateway cannot take it; then nothing was kept.
    */
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
+  /** Which agent would handle an input, and which rule says so. Nothing is kept or run. */
+  readonly route: (input: RawInput) => Route
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
   /**
@@ -253,6 +257,7 @@ export const make = (config: GatewayConfig) =>
 
     return GatewayService.of({
       submit: (input) => admission.submit(input),
+      route: (input) => agentOf(config, input),
       find,
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,

@@ -8,7 +8,7 @@ export interface ChatDoorOptions {
   /** What a sender without access is answered. */
   readonly replyToUnknown: string | undefined
   /** Where a message may have its answer sent, besides being answered here. */
-  readonly callbacks: ReadonlySet<string>
+  readonly channels: ReadonlySet<string>
 }
 
 export interface ChatDoor {
@@ -31,7 +31,7 @@ export interface ChatDoor {
 
 const LONGEST_CHAT_ID = 256
 
-/** Nothing but what is said, and the callback the answer is also sent to. Who says it is who holds the token, so a body that names a sender is refused. */
+/** Nothing but what is said, and the channel the answer is also sent by. Who says it is who holds the token, so a body that names a sender is refused. */
 const Message = Schema.Struct({
   text: Schema.NonEmptyString,
   chatId: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)), {
@@ -135,10 +135,10 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
       say: (principal, contentType, body) =>
         Effect.gen(function* () {
           const { chatId, replyTo, text } = yield* read(contentType, body)
-          if (replyTo !== undefined && !options.callbacks.has(replyTo)) {
-            const known = options.callbacks.size === 0 ? "none" : [...options.callbacks].join(", ")
+          if (replyTo !== undefined && !options.channels.has(replyTo)) {
+            const known = options.channels.size === 0 ? "none" : [...options.channels].join(", ")
             return yield* Effect.fail(
-              Problem.problem(422, `replyTo: there is no callback "${replyTo}"; callbacks: ${known}`)
+              Problem.problem(422, `replyTo: there is no channel "${replyTo}"; channels: ${known}`)
             )
           }
           const sessionKey = sessionKeyOf(principal, chatId)

@@ -1,11 +1,13 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer, type Redacted } from "effect"
+import { Effect, Layer, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
-import * as CallbackChannel from "./CallbackChannel.ts"
+import * as AgentModels from "./agents/AgentModels.ts"
+import * as Channels from "./Channels.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
+import * as Observability from "./Observability.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
@@ -25,26 +27,28 @@ const compose = (
     allowedOrigins,
     audit: _,
     bodyTimeoutMs,
-    callbacks,
+    agents,
+    channels: outward,
     drainDeadlineMs,
     host,
     maxBodyBytes,
     maxFailedAttempts,
+    observability,
     port,
     ssl: _ssl,
     storage,
     tokens,
     trustedProxies,
     webSocket,
-    ...gateway
+    ...rest
   }: PostilionConfig,
   { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
+  const gateway = { ...rest, agents: Record.map(agents, AgentModels.withoutModel) }
   const { replyToUnknown } = gateway.accessControl
   const rooms = new Rooms()
-  const callbackChannels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
-  const channels = [...(options.channels ?? []), ...callbackChannels, rooms.channel]
+  const channels = [...(options.channels ?? []), ...Channels.make(outward), rooms.channel]
   const access = Access.layer({
     tokens,
     environmentToken,
@@ -54,13 +58,15 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, channels: new Set(Object.keys(outward)) }).pipe(
     // Closed once what still ran has answered.
     Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
     Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
-    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
+    Layer.provide(AgentModels.layer(agents)),
+    Layer.provide(Observability.layer(observability))
   )
 }
 
