@@ -10,6 +10,12 @@ const DEFAULT_FILE = "gateway.yaml"
 export interface Loaded {
   readonly file: string
   readonly config: PostilionConfig
+  /** What is right, and had better be written otherwise. */
+  readonly warnings: ReadonlyArray<string>
+  /** Files that secrets are read from. */
+  readonly secrets: ReadonlyArray<string>
+  /** Keys whose secrets are written out. */
+  readonly written: ReadonlyArray<string>
 }
 
 /** The configuration's file: what is given, `POSTILION_CONFIG`, or `gateway.yaml` here. */
@@ -24,7 +30,13 @@ export const load = (given: string | undefined): Effect.Effect<Loaded, CliError 
       return yield* misconfigured(`there is no "${file}"`, "make one with `postilion init`, or name it with --config")
     }
     const { PostilionConfig } = yield* Effect.promise(() => import("@postilion/server"))
-    return { file, config: Schema.decodeUnknownSync(PostilionConfig)(JSON.parse(readFileSync(file, "utf8"))) }
+    return {
+      file,
+      warnings: [],
+      secrets: [],
+      written: [],
+      config: Schema.decodeUnknownSync(PostilionConfig)(JSON.parse(readFileSync(file, "utf8")))
+    }
   })
 
 /** The configuration, where there is one; one that was named has to be there. */
@@ -32,3 +44,5 @@ export const find = (given: string | undefined): Effect.Effect<Loaded | undefine
   given === undefined && !process.env.POSTILION_CONFIG && !existsSync(fileOf(undefined))
     ? Effect.succeed(undefined)
     : load(given)
+
+export const shown = (_: Loaded): ReadonlyArray<{ key: string; value: unknown; from: string }> => []

@@ -47,23 +47,46 @@ const textOf = (error: unknown, name: string): string | undefined => {
 /** Codes of the control plane's client after which the same may succeed. */
 const PASSING: ReadonlySet<string> = new Set(["connection-lost", "no-answer", "unavailable", "rate-limited", "closed"])
 
-/** Any failure as the one a person reads; `undefined`: it is none that anybody expected. */
-export const failureOf = (error: unknown): CliError | undefined => {
-  if (error instanceof CliError) return error
-  const message = textOf(error, "message") ?? String(error)
-  const next = textOf(error, "nextStep")
+/** What a refusal's status means for whoever asked. */
+const ofStatus = (status: unknown): Exit =>
+  status === 408 || status === 429 || status === 503 ? "temporary" : "failed"
+
+const exitOf = (error: unknown): Exit => {
   switch (tagOf(error)) {
     case "GatewayConfigError":
     case "SchedulerError":
-      return misconfigured(message, next, error)
+      return "config"
+    case "GatewayStartError":
+      return exitOf(memberOf(error, "cause"))
+    case "ApiProblem":
+      return ofStatus(memberOf(error, "status"))
     case "ClientError":
-      return PASSING.has(textOf(error, "code") ?? "") ? temporary(message, next, error) : failed(message, next, error)
-    case "GatewayError":
-      return memberOf(error, "retryable") === true ? temporary(message, next, error) : failed(message, next, error)
+      return PASSING.has(textOf(error, "code") ?? "") ? "temporary" : "failed"
     case "ChannelConnectionError":
+    case "RequestError":
     case "StoreError":
-      return temporary(message, next, error)
+      return "temporary"
     default:
-      return undefined
+      return memberOf(error, "retryable") === true ? "temporary" : "failed"
   }
+}
+
+/** What else there is to say to whoever was refused. */
+const nextOf = (error: unknown): string | undefined => {
+  switch (memberOf(error, "status")) {
+    case 401:
+      return "name the file with a token that counts: --token-file, or set POSTILION_TOKEN"
+    case 403:
+      return "use a token with another scope: `postilion token create` makes one"
+    default:
+      return textOf(error, "nextStep")
+  }
+}
+
+/** Any failure as the one a person reads; `undefined`: it is none that anybody expected. */
+export const failureOf = (error: unknown): CliError | undefined => {
+  if (error instanceof CliError) return error
+  if (tagOf(error) === undefined) return undefined
+  const message = textOf(error, "message") ?? String(error)
+  return new CliError({ exit: exitOf(error), message, next: nextOf(error), cause: error })
 }

@@ -24,11 +24,7 @@ export const limit = (most: number, standard: number) =>
 
 /** One of a few words, where it is given. */
 export const choice = <const W extends ReadonlyArray<string>>(name: string, words: W, about: string) =>
-  Options.choice(name, words).pipe(
-    Options.withDescription(about),
-    Options.optional,
-    Options.map(Option.getOrUndefined)
-  )
+  Options.choice(name, words).pipe(Options.withDescription(about), Options.optional, Options.map(Option.getOrUndefined))
 /** An instant, where it is given. */
 export const instant = (name: string, about: string) =>
   Options.date(name).pipe(

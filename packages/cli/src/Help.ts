@@ -56,15 +56,13 @@ export const paragraphs = (doc: HelpDoc.HelpDoc): ReadonlyArray<string> => {
   }
 }
 
-const CHOICE = "One of the following: "
 /** The library says first what type it is, then what we say of it, then whether it is optional: ours is what counts. */
-const parameter = ([name, doc]: readonly [Span.Span, HelpDoc.HelpDoc]): Parameter => {
-  const [type = "", about = ""] = paragraphs(doc)
-  return {
-    shown: spanText(name).trim(),
-    about: type.startsWith(CHOICE) ? `${about} One of ${type.slice(CHOICE.length)}.` : about
-  }
-}
+const parameter = ([name, doc]: readonly [Span.Span, HelpDoc.HelpDoc]): Parameter => ({
+  shown: spanText(name)
+    .trim()
+    .replace(/^\((.*)\)$/, "$1"),
+  about: paragraphs(doc)[1] ?? ""
+})
 
 const blocks = (doc: HelpDoc.HelpDoc): ReadonlyArray<HelpDoc.HelpDoc> =>
   doc._tag === "Sequence" ? [...blocks(doc.left), ...blocks(doc.right)] : [doc]
@@ -113,8 +111,17 @@ export const render = (page: Page): string => {
   return [
     `Usage: ${usageOf(page)}`,
     ...page.about.flatMap((text) => ["", text]),
-    ...section("Commands", below.map(({ about: [first = ""], words }) => [words.join(" "), first])),
-    ...section("Arguments", page.arguments.map(({ about, shown }) => [shown, about])),
-    ...section("Options", page.options.map(({ about, shown }) => [shown, about]))
+    ...section(
+      "Commands",
+      below.map(({ about: [first = ""], words }) => [words.join(" "), first])
+    ),
+    ...section(
+      "Arguments",
+      page.arguments.map(({ about, shown }) => [shown, about])
+    ),
+    ...section(
+      "Options",
+      page.options.map(({ about, shown }) => [shown, about])
+    )
   ].join("\n")
 }

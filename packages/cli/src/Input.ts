@@ -7,5 +7,8 @@ export const bytesOf = (file: string): Effect.Effect<Buffer, CliError> =>
   Effect.try({
     try: () => readFileSync(file === "-" ? 0 : file),
     catch: (cause) =>
-      failed(`"${file}" cannot be read: ${cause instanceof Error ? cause.message : cause}`, "name a file, or - to pipe it in")
+      failed(
+        `"${file}" cannot be read: ${cause instanceof Error ? cause.message : cause}`,
+        "name a file, or - to pipe it in"
+      )
   })

@@ -84,8 +84,7 @@ export const printList = <A>(
   rows: ReadonlyArray<A>,
   columns: ReadonlyArray<Column<A>>,
   none: string
-): Effect.Effect<void> =>
-  json ? printJson(document) : rows.length === 0 ? say(none) : print(table(rows, columns))
+): Effect.Effect<void> => (json ? printJson(document) : rows.length === 0 ? say(none) : print(table(rows, columns)))
 
 const BAR = 30
 const count = (value: number): string => value.toLocaleString("en-US")
@@ -102,7 +101,9 @@ export const progress = (label: string) => {
       if (step === at) return
       at = step
       const bar =
-        part === undefined ? "" : ` [${"#".repeat(Math.round(part * BAR)).padEnd(BAR, ".")}] ${Math.floor(part * 100)} %`
+        part === undefined
+          ? ""
+          : ` [${"#".repeat(Math.round(part * BAR)).padEnd(BAR, ".")}] ${Math.floor(part * 100)} %`
       process.stderr.write(`\r\x1b[K${label}${bar} ${count(done)}${total === undefined ? "" : ` of ${count(total)}`}`)
     },
     done: (): void => {

@@ -77,7 +77,9 @@ export const listens = (url: string): Effect.Effect<boolean> =>
 const notRunning = ({ loaded, named, url }: Target): CliError =>
   temporary(
     `no gateway answers at ${url}`,
-    loaded !== undefined && !named ? "start it first, with `postilion start`" : "start it, or name another one with --url"
+    loaded !== undefined && !named
+      ? "start it first, with `postilion start`"
+      : "start it, or name another one with --url"
   )
 
 const apiAt = ({ token, url }: Target): Effect.Effect<Api> =>

@@ -10,7 +10,11 @@ import { paint, print, say } from "./Output.ts"
 import { follow, nearest } from "./Words.ts"
 
 type Environment = NodeContext.NodeContext
-const parse: (argv: ReadonlyArray<string>) => Effect.Effect<void, unknown, Environment> = Command.run(root.command, { name: "postilion", version: VERSION, executable: "postilion" })
+const parse: (argv: ReadonlyArray<string>) => Effect.Effect<void, unknown, Environment> = Command.run(root.command, {
+  name: "postilion",
+  version: VERSION,
+  executable: "postilion"
+})
 
 /** The library says what is wrong with a command line by itself, some of it twice: here that is `report`'s. */
 const silently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -21,7 +21,10 @@ export const headersOf = (
 ): Effect.Effect<Readonly<Record<string, string>>, CliError> => {
   const { adapter, algorithm, idHeader, secret, signatureHeader, timestampHeader } = webhook
   const signed = (prefix: string, ...parts: ReadonlyArray<string | Buffer>): string => {
-    const mac = createHmac(adapter === "generic" ? algorithm : "sha256", secret === undefined ? "" : Redacted.value(secret))
+    const mac = createHmac(
+      adapter === "generic" ? algorithm : "sha256",
+      secret === undefined ? "" : Redacted.value(secret)
+    )
     for (const part of parts) mac.update(part)
     return `${prefix}${mac.digest("hex")}`
   }

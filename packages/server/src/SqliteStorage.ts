@@ -94,7 +94,11 @@ const openAsIs = (filename: string) =>
     const { found, known } = yield* Effect.provide(StoreSql.schemaVersion, connection)
     if (found !== known) {
       const what = `has schema version ${found}, and this Postilion reads version ${known}`
-      return yield* refuse(file, what, found < known ? "start the gateway once, which brings it up to date" : LEFT_ALONE)
+      return yield* refuse(
+        file,
+        what,
+        found < known ? "start the gateway once, which brings it up to date" : LEFT_ALONE
+      )
     }
     return connection
   }).pipe(Effect.mapError((cause) => explain(filename, cause)))

@@ -43,14 +43,20 @@ interface Answered {
 const told = (json: boolean, found: Answered) => {
   if (json) return printJson(found)
   const yes = found.votes.filter(({ answer }) => answer === "approved").length
-  return say(`${found.id}: ${found.state}${found.state === "pending" ? `, ${yes} of ${found.approvers} approvals` : ""}`)
+  return say(
+    `${found.id}: ${found.state}${found.state === "pending" ? `, ${yes} of ${found.approvers} approvals` : ""}`
+  )
 }
 
 export const approve = Command.make(
   "approve",
   {
     approvalId,
-    digest: Flags.optional("digest", "sha256", "Of what was shown: nothing else is approved. Default: of what it shows now."),
+    digest: Flags.optional(
+      "digest",
+      "sha256",
+      "Of what was shown: nothing else is approved. Default: of what it shows now."
+    ),
     json: Flags.json,
     ...Flags.connected
   },

@@ -29,7 +29,11 @@ const evidenceOf = (file: string | undefined) =>
       })
 
 /** The verdict at the end of what the gateway answers, and how far it is until then. */
-const verifiedBy = (api: Api, evidence: Pick<VerifyOptions, "publicKey">, tell: (done: number, total: number) => void) =>
+const verifiedBy = (
+  api: Api,
+  evidence: Pick<VerifyOptions, "publicKey">,
+  tell: (done: number, total: number) => void
+) =>
   api.audit.verify(evidence as { readonly publicKey?: string }).pipe(
     Stream.filterMap((line) => {
       if ("verdict" in line) return Option.some(line.verdict)
@@ -73,7 +77,9 @@ export const verify = Command.make(
       if (json) return
       const signed = found.signedTo === undefined ? "" : `, signed up to ${found.signedTo}`
       const from = found.from === 1 ? "" : ` from ${found.from} on`
-      yield* print(`${paint("green", "valid")}: ${found.records} records${from}${signed}; the last one's hash is ${found.head}`)
+      yield* print(
+        `${paint("green", "valid")}: ${found.records} records${from}${signed}; the last one's hash is ${found.head}`
+      )
     })
 ).pipe(
   Command.withDescription(
@@ -90,10 +96,7 @@ export const exported = Command.make(
       yield* readingRecords(
         flags,
         (api) => Lines.write(api.audit.export, { file, what: "records" }),
-        () =>
-          withSubsystems(
-            Effect.flatMap(AuditLog, (audit) => Lines.write(audit.export, { file, what: "records" }))
-          )
+        () => withSubsystems(Effect.flatMap(AuditLog, (audit) => Lines.write(audit.export, { file, what: "records" })))
       )
     })
 ).pipe(Command.withDescription("Writes every record as a line of JSON: its canonical form, with its hash."))

@@ -34,14 +34,39 @@ export const status = Command.make("status", { json: Flags.json, ...Flags.connec
         facts([
           ["gateway", `${paint(state === "running" ? "green" : "yellow", state)} for ${span(found.uptime)} at ${url}`],
           ["held", held === undefined ? undefined : `since ${when(held.since)}: ${held.reason}`],
-          ["switches", Object.entries(switches).map(([agent, mode]) => `${agent === "*" ? "all agents" : agent} ${mode}`).join(", ")],
-          ["today", `${of(budget.used, budget.limit)} tokens, ${number(budget.reserved)} held, until ${when(budget.resetsAt)}`],
+          [
+            "switches",
+            Object.entries(switches)
+              .map(([agent, mode]) => `${agent === "*" ? "all agents" : agent} ${mode}`)
+              .join(", ")
+          ],
+          [
+            "today",
+            `${of(budget.used, budget.limit)} tokens, ${number(budget.reserved)} held, until ${when(budget.resetsAt)}`
+          ],
           ["this hour", `${of(rate.count, rate.limit)} actions`],
-          ["since start", `${number(stats.totalTokensUsed)} tokens, $${found.totalCostUsd.toFixed(4)}, ${number(stats.actionsSuppressed)} suppressed, ${number(stats.actionsEscalated)} escalated`],
-          ["waiting", `${pending.queued} queued, ${pending.merging} merging, ${pending.awaitingApproval} for a person, ${pending.waiting} for a turn; ${pending.running} running`],
-          ["deliveries", `${deliveries.sent} sent, ${deliveries.prepared + deliveries.sending} under way, ${deliveries.unknown} unknown, ${deliveries.failed} dead letters`],
-          ["jobs", `${scheduler.jobs}, next ${when(scheduler.nextWake) ?? "never"}${scheduler.stalled ? paint("red", ", stalled") : ""}`],
-          ["components", ill.length === 0 ? "all running" : ill.map(({ lastError, name, state }) => `${name} ${state}: ${lastError ?? "?"}`).join("; ")]
+          [
+            "since start",
+            `${number(stats.totalTokensUsed)} tokens, $${found.totalCostUsd.toFixed(4)}, ${number(stats.actionsSuppressed)} suppressed, ${number(stats.actionsEscalated)} escalated`
+          ],
+          [
+            "waiting",
+            `${pending.queued} queued, ${pending.merging} merging, ${pending.awaitingApproval} for a person, ${pending.waiting} for a turn; ${pending.running} running`
+          ],
+          [
+            "deliveries",
+            `${deliveries.sent} sent, ${deliveries.prepared + deliveries.sending} under way, ${deliveries.unknown} unknown, ${deliveries.failed} dead letters`
+          ],
+          [
+            "jobs",
+            `${scheduler.jobs}, next ${when(scheduler.nextWake) ?? "never"}${scheduler.stalled ? paint("red", ", stalled") : ""}`
+          ],
+          [
+            "components",
+            ill.length === 0
+              ? "all running"
+              : ill.map(({ lastError, name, state }) => `${name} ${state}: ${lastError ?? "?"}`).join("; ")
+          ]
         ])
       )
     })
@@ -62,12 +87,15 @@ export const stop = Command.make("stop", { ...Flags.connected }, (flags) =>
     yield* Effect.repeat(Effect.delay(listens(url), "100 millis"), { while: (listening) => listening }).pipe(
       Effect.timeoutFail({
         duration: STOPPED_WITHIN,
-        onTimeout: () => temporary("it is still stopping after two minutes", "`drainDeadlineMs` says how long it may take")
+        onTimeout: () =>
+          temporary("it is still stopping after two minutes", "`drainDeadlineMs` says how long it may take")
       })
     )
     yield* say("it has stopped")
   })
-).pipe(Command.withDescription("Ends the gateway, and waits until it has: what runs may finish, within `drainDeadlineMs`."))
+).pipe(
+  Command.withDescription("Ends the gateway, and waits until it has: what runs may finish, within `drainDeadlineMs`.")
+)
 
 const agent = Flags.optional("agent", "id", "Only this agent. Default: all.")
 const switching = (verb: "pause" | "resume", about: string) =>
@@ -142,7 +170,11 @@ export const budget = Command.make(
             { head: "by", of: ({ by }) => by },
             { head: "name", of: ({ name }) => name },
             { head: "runs", of: ({ runs }) => number(runs), align: "right" },
-            { head: "tokens", of: ({ inputTokens, outputTokens }) => number(inputTokens + outputTokens), align: "right" },
+            {
+              head: "tokens",
+              of: ({ inputTokens, outputTokens }) => number(inputTokens + outputTokens),
+              align: "right"
+            },
             { head: "cost", of: ({ costUsd }) => money(costUsd), align: "right" }
           ])
         )

@@ -65,7 +65,10 @@ const scheduleOf = (given: {
   Effect.gen(function* () {
     const { at, cron, every, timezone = "UTC" } = given
     if ([at, cron, every].filter((one) => one !== undefined).length !== 1) {
-      return yield* usage("a job needs one schedule", 'give one of --cron "0 9 * * *", --every "30 minutes", --at 2026-01-31T09:00Z')
+      return yield* usage(
+        "a job needs one schedule",
+        'give one of --cron "0 9 * * *", --every "30 minutes", --at 2026-01-31T09:00Z'
+      )
     }
     if (at !== undefined) return { kind: "at", at } satisfies Schedule
     if (cron !== undefined) return { kind: "cron", expression: cron, timezone } satisfies Schedule
@@ -115,17 +118,14 @@ const switching = (verb: "enable" | "disable", about: string) =>
 export const enable = switching("enable", "Has a job be due again, at the first instant after now.")
 export const disable = switching("disable", "Has a job not be due any more.")
 
-export const run = Command.make(
-  "run",
-  { jobId, json: Flags.json, ...Flags.connected },
-  ({ jobId, json, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.jobs.run({ path: { jobId } })
-        if (json) return yield* printJson(found)
-        yield* say(`${found.eventId}: ${found.decision ?? "not decided yet"}`)
-      })
-    )
+export const run = Command.make("run", { jobId, json: Flags.json, ...Flags.connected }, ({ jobId, json, ...flags }) =>
+  asking(flags, (api) =>
+    Effect.gen(function* () {
+      const found = yield* api.jobs.run({ path: { jobId } })
+      if (json) return yield* printJson(found)
+      yield* say(`${found.eventId}: ${found.decision ?? "not decided yet"}`)
+    })
+  )
 ).pipe(Command.withDescription("Makes a job's event now, besides its schedule."))
 
 export const next = Command.make(

@@ -54,23 +54,21 @@ export const show = Command.make(
     )
 ).pipe(Command.withDescription("Shows the last turns of a conversation, oldest first."))
 
-export const remove = Command.make(
-  "delete",
-  { key, yes: Flags.yes, ...Flags.connected },
-  ({ key, yes, ...flags }) =>
-    Effect.gen(function* () {
-      if (!yes) return yield* usage(`this deletes all that was said in "${key}"`, "add --yes if that is meant")
-      const { removed } = yield* asking(flags, (api) => api.sessions.remove({ path: { key } }))
-      yield* say(`${removed}: deleted`)
-    })
+export const remove = Command.make("delete", { key, yes: Flags.yes, ...Flags.connected }, ({ key, yes, ...flags }) =>
+  Effect.gen(function* () {
+    if (!yes) return yield* usage(`this deletes all that was said in "${key}"`, "add --yes if that is meant")
+    const { removed } = yield* asking(flags, (api) => api.sessions.remove({ path: { key } }))
+    yield* say(`${removed}: deleted`)
+  })
 ).pipe(Command.withDescription("Deletes a conversation with all its turns."))
 
 export const exported = Command.make(
   "export",
   { output: Flags.optional("output", "file", "A new file. Default: prints it."), ...Flags.connected },
-  ({ output: file, ...flags }) =>
-    asking(flags, (api) => Lines.write(api.sessions.export, { file, what: "lines" }))
-).pipe(Command.withDescription("Writes every conversation as lines of JSON: a session, then its turns. `import` takes them."))
+  ({ output: file, ...flags }) => asking(flags, (api) => Lines.write(api.sessions.export, { file, what: "lines" }))
+).pipe(
+  Command.withDescription("Writes every conversation as lines of JSON: a session, then its turns. `import` takes them.")
+)
 
 /** Bytes that are sent at a time: fewer than a gateway takes. */
 const PART = 4 * 1_048_576

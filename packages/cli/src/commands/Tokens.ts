@@ -38,7 +38,9 @@ export const create = Command.make(
       yield* say(`${made.id} for ${name}, until ${when(made.expiresAt) ?? "it is revoked"}; this is told once:`)
       yield* print(made.token)
     })
-).pipe(Command.withDescription("Makes a token, for no more and for no longer than yours, and prints it: it is told once."))
+).pipe(
+  Command.withDescription("Makes a token, for no more and for no longer than yours, and prints it: it is told once.")
+)
 
 export const list = Command.make("list", { json: Flags.json, ...Flags.connected }, ({ json, ...flags }) =>
   asking(flags, (api) =>

@@ -3,10 +3,11 @@ import * as Command from "@effect/cli/Command"
 import type { WebhookConfig } from "@postilion/gateway/domain/Config"
 import { Clock, Effect, Random } from "effect"
 import { load } from "../Configuration.ts"
-import { failed } from "../Failure.ts"
+import { failed, temporary } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { bytesOf } from "../Input.ts"
-import { print, printJson } from "../Output.ts"
+import { paint, print, printJson, say } from "../Output.ts"
+import { target } from "../Reach.ts"
 import { headersOf } from "../Signing.ts"
 
 const path = Args.text({ name: "path" }).pipe(
@@ -14,14 +15,17 @@ const path = Args.text({ name: "path" }).pipe(
 )
 const delivery = {
   path,
-  event: Flags.optional("event", "name", "What happened: `push`, `deployment`. Default: `push`, of generic ones `note`."),
+  event: Flags.optional(
+    "event",
+    "name",
+    "What happened: `push`, `deployment`. Default: `push`, of generic ones `note`."
+  ),
   data: Flags.optional("data", "json", "What is sent. Default: an example."),
   file: Flags.optional("file", "file", "A file with what is sent, byte for byte; - is what is piped in."),
   id: Flags.optional("id", "id", "The delivery's id; the same one is known already. Default: a new one.")
 }
-interface Wanted {
+interface Wanted extends Pick<Flags.Connected, "config"> {
   readonly path: string
-  readonly config: string | undefined
   readonly event: string | undefined
   readonly data: string | undefined
   readonly file: string | undefined
@@ -67,5 +71,44 @@ export const webhookSign = Command.make("sign", { ...delivery, json: Flags.json,
 ).pipe(
   Command.withDescription(
     "Prints the headers that go with a delivery, signed with the webhook's secret; one a line, as `curl -H @file` takes them."
+  )
+)
+
+const textOf = (answer: Readonly<Record<string, unknown>>, name: string): string | undefined => {
+  const found = answer[name]
+  return typeof found === "string" ? found : undefined
+}
+
+export const webhookSend = Command.make("send", { ...delivery, json: Flags.json, ...Flags.connected }, (wanted) =>
+  Effect.gen(function* () {
+    const { body, headers } = yield* prepare(wanted)
+    const { url } = yield* target(wanted)
+    const answer = yield* Effect.tryPromise({
+      try: async (signal) => {
+        const response = await fetch(`${url}/webhooks${wanted.path}`, {
+          method: "POST",
+          headers,
+          body: new Uint8Array(body),
+          signal
+        })
+        return { status: response.status, body: (await response.json()) as Readonly<Record<string, unknown>> }
+      },
+      catch: (cause) => temporary(`no gateway answers at ${url}`, "start it first, with `postilion start`", cause)
+    })
+    if (answer.status >= 300) {
+      const refuse = answer.status === 429 || answer.status >= 500 ? temporary : failed
+      return yield* refuse(`${answer.status}: ${textOf(answer.body, "detail") ?? "refused"}`)
+    }
+    if (wanted.json) return yield* printJson(answer.body)
+    const eventId = textOf(answer.body, "eventId")
+    const decision = textOf(answer.body, "decision")
+    yield* say(
+      `${textOf(answer.body, "status")}${decision === undefined ? "" : `, decided: ${paint("bold", decision, "err")}`}`
+    )
+    if (eventId !== undefined) yield* print(eventId)
+  })
+).pipe(
+  Command.withDescription(
+    "Sends the gateway a delivery as its sender would, signed with the webhook's secret, and prints the event's id."
   )
 )
