@@ -1,10 +1,11 @@
 import type { SqlClient } from "@effect/sql"
-import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer, Record, type Redacted } from "effect"
+import { AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
+import { Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as AgentModels from "./agents/AgentModels.ts"
 import * as Channels from "./Channels.ts"
+import * as ConfigFile from "./ConfigFile.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
@@ -102,6 +103,26 @@ export const layer = (
       const audit = yield* AuditSigning.load(decoded.audit)
       const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
       return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
+    })
+  )
+
+/**
+ * The same from a `gateway.yaml`. Agents without a `model` are run by the offline one, which says so in its answers, unless the
+ * surroundings give an `AgentRunner`. Warnings are logged. Fails with a `GatewayConfigError` that shows every problem of the file.
+ */
+export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const { config, warnings } = yield* ConfigFile.load(path, {
+        adapters: options.adapters,
+        channels: options.channels?.map(({ name }) => name)
+      })
+      for (const { column, file, line, message } of warnings)
+        yield* Effect.logWarning(`${file}:${line}:${column}: ${message}`)
+      const given = yield* Effect.serviceOption(AgentRunner)
+      return layer(config, options).pipe(
+        Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
+      )
     })
   )
 

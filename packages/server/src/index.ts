@@ -1,6 +1,7 @@
 export * as Access from "./Access.ts"
 export * as CallbackChannel from "./CallbackChannel.ts"
 export * as ChatDoor from "./ChatDoor.ts"
+export * as ConfigFile from "./ConfigFile.ts"
 export * as HttpDoor from "./HttpDoor.ts"
 export * as HttpListener from "./HttpListener.ts"
 export { HttpAddress, type HttpAddressShape } from "./HttpListener.ts"

@@ -4,6 +4,9 @@ import { GatewayConfigError } from "./Errors.ts"
 export interface ConfigProblem {
   readonly path: ReadonlyArray<PropertyKey>
   readonly message: string
+  /** The name that stands there, of which there is none, and those there are. */
+  readonly given?: string
+  readonly allowed?: ReadonlyArray<string>
 }
 
 /** A path as it is written: `crons[1].agentId`. */
@@ -21,3 +24,10 @@ export const problemError = ({ message, path }: ConfigProblem): GatewayConfigErr
     message: `configuration: ${shown === "" ? "" : `${shown}: `}${message}`
   })
 }
+
+export const noAgent = (path: ConfigProblem["path"], given: string, allowed: ReadonlyArray<string>): ConfigProblem => ({
+  path,
+  message: `there is no agent "${given}"; agents: ${allowed.join(", ")}`,
+  given,
+  allowed
+})

@@ -1,6 +1,6 @@
 import { Effect, ParseResult, Redacted, Schema } from "effect"
 import { type CronConfig, GatewayConfig, type HeartbeatConfig } from "./Config.ts"
-import { type ConfigProblem, problemError } from "./ConfigProblem.ts"
+import { type ConfigProblem, noAgent, problemError } from "./ConfigProblem.ts"
 import type { GatewayConfigError } from "./Errors.ts"
 import { routingProblems } from "./Routing.ts"
 
@@ -24,7 +24,7 @@ export const problemsOf = (config: GatewayConfig): ReadonlyArray<ConfigProblem> 
   if (agents.length === 0) add(["agents"], "at least one agent is needed")
   const checkAgent = (path: ConfigProblem["path"], agentId: string | undefined) => {
     if (agentId === undefined || agents.length === 0 || Object.hasOwn(config.agents, agentId)) return
-    add([...path, "agentId"], `there is no agent "${agentId}"; agents: ${agents.join(", ")}`)
+    problems.push(noAgent([...path, "agentId"], agentId, agents))
   }
   for (const [i, { agentId }] of heartbeatsOf(config).entries()) checkAgent(heartbeatPath(config, i), agentId)
   const names = new Set<string>()

@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import { optional, required, withDefault } from "./ConfigFields.ts"
-import type { ConfigProblem } from "./ConfigProblem.ts"
+import { type ConfigProblem, noAgent } from "./ConfigProblem.ts"
 import type { RawInput } from "./GatewayEvent.ts"
 import { EventSource } from "./GatewayEvent.ts"
 import { OneOf } from "./OneOf.ts"
@@ -117,7 +117,7 @@ export const routingProblems = (
   const problems: Array<ConfigProblem> = []
   const check = (path: ConfigProblem["path"], agentId: string | undefined) => {
     if (agentId === undefined || agents.length === 0 || agents.includes(agentId)) return
-    problems.push({ path, message: `there is no agent "${agentId}"; agents: ${agents.join(", ")}` })
+    problems.push(noAgent(path, agentId, agents))
   }
   for (const [rule, agentId] of Object.entries(rules)) check(["routing", rule], agentId)
   const seen = new Map<string, number>()

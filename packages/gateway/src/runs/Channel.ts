@@ -55,7 +55,9 @@ export const deliveryProblems = (
     ...config.webhooks.map(({ deliverTo }, i) => [["webhooks", i], deliverTo] as const)
   ].flatMap(([path, route]) => {
     const message = route === undefined ? undefined : routeProblem(route, channels)
-    return message === undefined ? [] : [{ path: [...path, "deliverTo"], message }]
+    if (route === undefined || message === undefined) return []
+    const found = { path: [...path, "deliverTo"], message }
+    return channels.has(route.channel) ? [found] : [{ ...found, given: route.channel, allowed: [...channels] }]
   })
 
 /** Channels by name. Fails when a name is taken twice, or the configuration sends something where no channel leads. */

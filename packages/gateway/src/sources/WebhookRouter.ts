@@ -200,13 +200,20 @@ const untaken = (route: Route, cause: Cause.Cause<GatewayError>): Effect.Effect<
     : Effect.succeed(answer)
 }
 
+const BUILT_IN = new Map<string, (config: WebhookConfig) => WebhookAdapter>([
+  ["github", () => github],
+  ["generic", Generic.make]
+])
+
+/** What `webhooks[].adapter` may be. */
+export const adapterNames = (adapters: ReadonlyArray<WebhookAdapter> = []): ReadonlyArray<string> => [
+  ...new Set([...BUILT_IN.keys(), ...adapters.map(({ source }) => source)])
+]
+
 const routesOf = (options: WebhookRouterOptions): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
   Effect.gen(function* () {
     // Maps, because paths come from the network: an object has a `constructor`.
-    const adapters = new Map<string, (config: WebhookConfig) => WebhookAdapter>([
-      ["github", () => github],
-      ["generic", Generic.make]
-    ])
+    const adapters = new Map(BUILT_IN)
     for (const adapter of options.adapters ?? []) adapters.set(adapter.source, () => adapter)
 
     const invalid = (path: string, message: string) =>
@@ -216,7 +223,7 @@ const routesOf = (options: WebhookRouterOptions): Effect.Effect<ReadonlyMap<stri
     for (const [i, config] of options.webhooks.entries()) {
       const adapter = adapters.get(config.adapter)
       if (adapter === undefined) {
-        const known = [...adapters.keys()].join(", ")
+        const known = adapterNames(options.adapters).join(", ")
         return yield* invalid(`webhooks[${i}].adapter`, `there is no adapter "${config.adapter}"; adapters: ${known}`)
       }
       const secret = config.unsigned ? undefined : config.secret

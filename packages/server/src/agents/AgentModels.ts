@@ -65,6 +65,9 @@ const build = (
     )
   )
 
+/** Runs agents on no model; their answers say so. */
+export const offline: Layer.Layer<AgentRunner> = Layer.unwrapEffect(RUNNERS.offline)
+
 /**
  * Runs each agent on the model it is configured with, and those without one on the `AgentRunner` of the surroundings. Fails
  * with a `GatewayConfigError` (path `agents.<id>.model`) where a provider's key is missing.
