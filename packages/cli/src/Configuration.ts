@@ -1,22 +1,13 @@
-import { existsSync, readFileSync } from "node:fs"
-import { resolve } from "node:path"
+import { existsSync } from "node:fs"
+import { dirname, resolve } from "node:path"
 import type { GatewayConfigError } from "@postilion/gateway"
-import type { PostilionConfig } from "@postilion/server"
-import { Effect, Schema } from "effect"
+import type { ConfigFile } from "@postilion/server"
+import { Effect } from "effect"
 import { type CliError, misconfigured } from "./Failure.ts"
 
 const DEFAULT_FILE = "gateway.yaml"
 
-export interface Loaded {
-  readonly file: string
-  readonly config: PostilionConfig
-  /** What is right, and had better be written otherwise. */
-  readonly warnings: ReadonlyArray<string>
-  /** Files that secrets are read from. */
-  readonly secrets: ReadonlyArray<string>
-  /** Keys whose secrets are written out. */
-  readonly written: ReadonlyArray<string>
-}
+export type Loaded = ConfigFile.Loaded
 
 /** The configuration's file: what is given, `POSTILION_CONFIG`, or `gateway.yaml` here. */
 export const fileOf = (given: string | undefined): string =>
@@ -29,14 +20,8 @@ export const load = (given: string | undefined): Effect.Effect<Loaded, CliError 
     if (!existsSync(file)) {
       return yield* misconfigured(`there is no "${file}"`, "make one with `postilion init`, or name it with --config")
     }
-    const { PostilionConfig } = yield* Effect.promise(() => import("@postilion/server"))
-    return {
-      file,
-      warnings: [],
-      secrets: [],
-      written: [],
-      config: Schema.decodeUnknownSync(PostilionConfig)(JSON.parse(readFileSync(file, "utf8")))
-    }
+    const { ConfigFile } = yield* Effect.promise(() => import("@postilion/server"))
+    return yield* ConfigFile.load(file)
   })
 
 /** The configuration, where there is one; one that was named has to be there. */
@@ -45,4 +30,30 @@ export const find = (given: string | undefined): Effect.Effect<Loaded | undefine
     ? Effect.succeed(undefined)
     : load(given)
 
-export const shown = (_: Loaded): ReadonlyArray<{ key: string; value: unknown; from: string }> => []
+type Setting = ConfigFile.Setting
+/** Where a value comes from, in a few words. */
+export const originOf = ({ origin }: Setting): string => {
+  if (origin.from === "default") return "default"
+  const { column, line, secretFile, variables } = origin
+  const besides = [
+    ...variables.map((name) => `the variable ${name}`),
+    ...(secretFile === undefined ? [] : [secretFile])
+  ]
+  return [`line ${line}:${column}`, ...besides].join(", ")
+}
+
+/** Files that secrets are read from. */
+export const secretFiles = ({ file, settings }: Loaded): ReadonlyArray<string> =>
+  settings.flatMap(({ origin }) =>
+    origin.from === "file" && origin.secretFile !== undefined ? [resolve(dirname(file), origin.secretFile)] : []
+  )
+
+/** Secrets that stand in the configuration itself. */
+export const writtenSecrets = ({ settings }: Loaded): ReadonlyArray<Setting> =>
+  settings.filter(
+    ({ origin, value }) =>
+      value === "<redacted>" &&
+      origin.from === "file" &&
+      origin.secretFile === undefined &&
+      origin.variables.length === 0
+  )

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import type { Loaded } from "./Configuration.ts"
+import { type Loaded, secretFiles, writtenSecrets } from "./Configuration.ts"
 
 /** A file that holds what others on the machine should not read. */
 export interface Sensitive {
@@ -9,9 +9,10 @@ export interface Sensitive {
 }
 
 /** Which files of a configuration those are, where they are there. */
-export const sensitive = ({ config, secrets }: Loaded): ReadonlyArray<Sensitive> => {
-  const { audit, ssl, storage } = config
-  const files: Array<Sensitive> = secrets.map((file) => ({ file, what: "a secret" }))
+export const sensitive = (loaded: Loaded): ReadonlyArray<Sensitive> => {
+  const { audit, ssl, storage } = loaded.config
+  const files: Array<Sensitive> = secretFiles(loaded).map((file) => ({ file, what: "a secret" }))
+  if (writtenSecrets(loaded).length > 0) files.push({ file: loaded.file, what: "the secrets in the configuration" })
   if (ssl !== undefined) files.push({ file: ssl.key, what: "the key of the certificate" })
   if (audit.signingKeyFile !== undefined)
     files.push({ file: audit.signingKeyFile, what: "the key the audit is signed with" })

@@ -1,7 +1,7 @@
 import * as Command from "@effect/cli/Command"
 import type { PostilionConfig } from "@postilion/server"
 import { Effect, Redacted } from "effect"
-import { type Loaded, load } from "../Configuration.ts"
+import { type Loaded, load, originOf, writtenSecrets } from "../Configuration.ts"
 import { failed } from "../Failure.ts"
 import * as Files from "../Files.ts"
 import * as Flags from "../Flags.ts"
@@ -144,8 +144,11 @@ const files = (loaded: Loaded): ReadonlyArray<Finding> => [
       ? []
       : [finding(who === "everyone" ? "high" : "medium", file, `${who} can read ${what}`, `chmod 600 ${file}`)]
   }),
-  ...loaded.written.map((path) =>
-    finding("medium", path, "the secret is written into the configuration", "keep it in a file of its own: write `file:` and its path")
+  ...writtenSecrets(loaded).map((setting) =>
+    finding(
+      "medium",
+      `${setting.path} (${originOf(setting)})`,
+      "the secret is written into the configuration", "keep it in a file of its own: write `file:` and its path")
   ),
   ...(loaded.config.audit.signingKeyFile === undefined
     ? [

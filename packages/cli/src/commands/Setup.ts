@@ -2,10 +2,10 @@ import { existsSync } from "node:fs"
 import * as Command from "@effect/cli/Command"
 import * as Prompt from "@effect/cli/Prompt"
 import { Effect } from "effect"
-import { fileOf, load, shown } from "../Configuration.ts"
+import { fileOf, load, originOf } from "../Configuration.ts"
 import { failed, usage } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
-import { facts, isTerminal, paint, print, printJson, say, table } from "../Output.ts"
+import { isTerminal, paint, print, printJson, say, table } from "../Output.ts"
 import { CHOICES, type Choices, writeProject } from "../Template.ts"
 
 /** Asks what a person wants; the answers that are offered make a gateway that works. */
@@ -69,7 +69,9 @@ export const check = Command.make("check", { json: Flags.json, ...Flags.configur
   Effect.gen(function* () {
     const { config: decoded, file, warnings } = yield* load(config)
     if (json) return yield* printJson({ valid: true, file, warnings })
-    for (const warning of warnings) yield* say(`${paint("yellow", "warning:", "err")} ${warning}`)
+    for (const { column, line, message } of warnings) {
+      yield* say(`${paint("yellow", "warning:", "err")} ${file}:${line}:${column}: ${message}`)
+    }
     const { agents, crons, webhooks } = decoded
     const many = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`
     yield* print(
@@ -84,15 +86,14 @@ export const check = Command.make("check", { json: Flags.json, ...Flags.configur
 
 export const configShow = Command.make("show", { json: Flags.json, ...Flags.configured }, ({ config, json }) =>
   Effect.gen(function* () {
-    const loaded = yield* load(config)
-    const values = shown(loaded)
-    if (json) return yield* printJson({ file: loaded.file, values })
-    yield* print(facts([["file", loaded.file]]))
+    const { file, settings } = yield* load(config)
+    if (json) return yield* printJson({ file, settings })
+    yield* print(file)
     yield* print(
-      `\n${table(values, [
-        { head: "key", of: ({ key }) => key },
-        { head: "value", of: ({ value }) => JSON.stringify(value) },
-        { head: "from", of: ({ from }) => from, style: ({ from }) => (from === "default" ? "dim" : undefined) }
+      `\n${table(settings, [
+        { head: "key", of: ({ path }) => path },
+        { head: "value", of: ({ value }) => value },
+        { head: "from", of: originOf, style: ({ origin }) => (origin.from === "default" ? "dim" : undefined) }
       ])}`
     )
   })

@@ -1,8 +1,9 @@
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
-import { Effect, Option } from "effect"
+import { Effect, Layer, Option } from "effect"
 import { load } from "../Configuration.ts"
 import * as Flags from "../Flags.ts"
+import { paint, say } from "../Output.ts"
 
 export const start = Command.make(
   "start",
@@ -16,9 +17,25 @@ export const start = Command.make(
     logFormat: Flags.choice(
       "log-format",
       ["pretty", "json"],
-      "How the log is written. Default: as configured, or pretty."
+      "How the log is written. Default: as the configuration says, or pretty."
     ),
     ...Flags.configured
   },
-  ({ config }) => Effect.flatMap(load(config), () => Effect.never)
+  ({ config: given, logFormat, port }) =>
+    Effect.gen(function* () {
+      const { config, file } = yield* load(given)
+      const { HttpAddress, Postilion } = yield* Effect.promise(() => import("@postilion/server"))
+      const { OfflineRunner } = yield* Effect.promise(() => import("@postilion/agents"))
+      const { observability } = config
+      const server = Postilion.layer({
+        ...config,
+        port: port ?? config.port,
+        observability: { ...observability, logFormat: logFormat ?? observability.logFormat ?? "pretty" }
+      })
+      yield* Effect.gen(function* () {
+        const { url } = yield* HttpAddress
+        yield* say(`${paint("bold", "Postilion", "err")} at ${url}, as ${file} says; Ctrl-C stops it`)
+        yield* Effect.never
+      }).pipe(Effect.provide(server.pipe(Layer.provide(OfflineRunner.layer()))))
+    })
 ).pipe(Command.withDescription("Runs the gateway until it is told to stop: by Ctrl-C, SIGTERM or `postilion stop`."))
