@@ -1,4 +1,5 @@
-import { HttpApi, OpenApi } from "@effect/platform"
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Approvals } from "./api/Approvals.ts"
 import { Audit, AuditRecord, Verified } from "./api/Audit.ts"

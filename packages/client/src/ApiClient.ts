@@ -1,14 +1,14 @@
-import {
-  HttpApiClient,
-  HttpClient,
-  type HttpClientError,
-  HttpClientRequest,
-  HttpClientResponse
-} from "@effect/platform"
+import * as HttpApiClient from "@effect/platform/HttpApiClient"
+import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { Effect, type ParseResult, Redacted, Schema, Stream } from "effect"
 import { Api } from "./Api.ts"
 import { Evidence, Verified } from "./api/Audit.ts"
 import { type ApiProblem, Problem } from "./api/Problem.ts"
+
+export { ApiProblem } from "./api/Problem.ts"
 
 export interface ApiClientOptions {
   /** Where the gateway is: `http://127.0.0.1:8765`. */

@@ -1,3 +1,4 @@
-export { Api } from "./Api.ts"
-export * as ApiClient from "./ApiClient.ts"
-export { ApiProblem } from "./api/Problem.ts"
+export * as Client from "./Client.ts"
+export { ClientError } from "./ClientError.ts"
+export { type Connection, connect } from "./connect.ts"
+export * as Protocol from "./Protocol.ts"

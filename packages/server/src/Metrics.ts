@@ -1,6 +1,5 @@
 import { BudgetLedger, GatewayService, type GatewayStats, type GatewayStatus, Journal } from "@postilion/gateway"
 import type { Budget } from "@postilion/gateway/domain/Budget"
-import type * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect } from "effect"
 
 interface Sample {
@@ -124,22 +123,19 @@ const familiesOf = (
   ]
 }
 
+/** What the text is said to be. */
+export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 /** What the gateway knows of itself, in the text format of Prometheus. */
-export const make: Effect.Effect<
-  Effect.Effect<Problem.HttpAnswer>,
-  never,
-  GatewayService | Journal | BudgetLedger
-> = Effect.gen(function* () {
-  const gateway = yield* GatewayService
-  const journal = yield* Journal
-  const ledger = yield* BudgetLedger
-  return Effect.gen(function* () {
-    const status = yield* gateway.status()
-    const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
-    return {
-      status: 200,
-      headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      body: render(familiesOf(status, budgets, journal.failing() !== undefined))
-    }
-  })
-})
+export const make: Effect.Effect<Effect.Effect<string>, never, GatewayService | Journal | BudgetLedger> = Effect.gen(
+  function* () {
+    const gateway = yield* GatewayService
+    const journal = yield* Journal
+    const ledger = yield* BudgetLedger
+    return Effect.gen(function* () {
+      const status = yield* gateway.status()
+      const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
+      return render(familiesOf(status, budgets, journal.failing() !== undefined))
+    })
+  }
+)

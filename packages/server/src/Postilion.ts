@@ -1,6 +1,6 @@
 import type { SqlClient } from "@effect/sql"
 import { AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer, Option, Record, type Redacted } from "effect"
+import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as AgentModels from "./agents/AgentModels.ts"
@@ -10,6 +10,7 @@ import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
@@ -59,9 +60,11 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, channels: new Set(Object.keys(outward)) }).pipe(
+  const names = Object.keys(agents)
+  return HttpDoor.layer({ drainDeadlineMs, agents: names, replyToUnknown, channels: new Set(Object.keys(outward)) }).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
+    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: names })),
+    Layer.provideMerge(Shutdown.layer),
     Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
@@ -93,7 +96,7 @@ export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
 ): Layer.Layer<
-  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
+  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
 > =>
@@ -124,6 +127,19 @@ export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
         Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
       )
     })
+  )
+
+/**
+ * Runs a server until it is interrupted, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, or until `POST /shutdown` asks for
+ * its end; then stops it gracefully.
+ *
+ * ```ts
+ * Postilion.launch(Postilion.layer({ storage: "./ops.sqlite" })).pipe(Effect.provide(OfflineRunner.layer()), NodeRuntime.runMain)
+ * ```
+ */
+export const launch = <E, R>(server: Layer.Layer<Shutdown.Shutdown, E, R>): Effect.Effect<void, E, R> =>
+  Effect.flatMap(Layer.build(server), (context) => Context.get(context, Shutdown.Shutdown).requested).pipe(
+    Effect.scoped
   )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */

@@ -1,6 +1,8 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Action, BodyIsOptional, closed, name, text } from "./Fields.ts"
+import { Action, BodyIsOptional, name, text } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unreadable } from "./Problem.ts"
 import { Approval } from "./Runs.ts"
 
@@ -11,21 +13,22 @@ const Answered = Schema.Struct({ id, state, by: text("Who answered now."), diges
 })
 
 /** Who answers, and what was approved, is for the gateway to say: nothing else can be sent along. */
-const Yes = closed(
-  Schema.Struct({
-    digest: Schema.optional(
-      Schema.String.pipe(
-        Schema.pattern(/^[0-9a-f]{64}$/, {
-          message: () => "must be the approval's digest, 64 hexadecimal digits",
-          description: "Of what was shown: nothing else is approved. Default: of what the approval shows."
-        })
-      )
+const Yes = Schema.Struct({
+  digest: Schema.optional(
+    Schema.String.pipe(
+      Schema.pattern(/^[0-9a-f]{64}$/, {
+        message: () => "must be the approval's digest, 64 hexadecimal digits",
+        description: "Of what was shown: nothing else is approved. Default: of what the approval shows."
+      })
     )
+  )
+}).annotations({ title: "an approval's answer" })
+const No = Schema.Record({ key: Schema.String, value: Schema.Unknown }).pipe(
+  Schema.filter((body) => Object.keys(body).length === 0 || `leave out ${Object.keys(body).join(", ")}`, {
+    title: "a denial",
+    jsonSchema: { maxProperties: 0 }
   })
 )
-const No = closed(Schema.Struct({})).annotations({
-  jsonSchema: { type: "object", properties: {}, additionalProperties: false }
-})
 
 /** What waits for a person, and what persons answer. */
 export const Approvals = HttpApiGroup.make("approvals")

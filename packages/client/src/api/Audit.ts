@@ -1,9 +1,10 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import {
   Action,
   BodyIsOptional,
-  closed,
   Instant,
   instant,
   Lines,
@@ -52,19 +53,17 @@ export const Verified = Schema.Union(
 ).annotations({ identifier: "AuditVerification", description: "One line of what a verification answers." })
 export type Verified = typeof Verified.Type
 
-export const Evidence = closed(
-  Schema.Struct({
-    publicKey: maybe(text("The public half of the key checkpoints are signed with, in PEM.")),
-    maxUnsigned: maybe(
-      Schema.NonNegativeInt.annotations({ description: "Most records after the last signature. Default: any number." })
-    ),
-    checkpoints: maybe(
-      Schema.Array(Schema.Struct({ seq: Schema.Int, hash: Sha256 }))
-        .pipe(Schema.maxItems(10_000))
-        .annotations({ description: "Checkpoints that were kept elsewhere." })
-    )
-  })
-)
+export const Evidence = Schema.Struct({
+  publicKey: maybe(text("The public half of the key checkpoints are signed with, in PEM.")),
+  maxUnsigned: maybe(
+    Schema.NonNegativeInt.annotations({ description: "Most records after the last signature. Default: any number." })
+  ),
+  checkpoints: maybe(
+    Schema.Array(Schema.Struct({ seq: Schema.Int, hash: Sha256 }))
+      .pipe(Schema.maxItems(10_000))
+      .annotations({ description: "Checkpoints that were kept elsewhere." })
+  )
+}).annotations({ title: "what the chain is held against" })
 
 /** The hash-chained record of everything the gateway did. */
 export const Audit = HttpApiGroup.make("audit")

@@ -1,26 +1,27 @@
-import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Action, closed, text } from "./Fields.ts"
+import { Action, text } from "./Fields.ts"
 import { Conflict, Refused, Unreadable } from "./Problem.ts"
 import { Action as Decision } from "./Runs.ts"
 
 const LONGEST_CHAT_ID = 256
 
 /** Nothing but what is said. Who says it is who holds the token, so one that names a sender is refused. */
-export const Message = closed(
-  Schema.Struct({
-    text: Schema.NonEmptyString,
-    chatId: Schema.optionalWith(
-      Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)).annotations({
-        description: "Keeps conversations apart. Default: `default`."
-      }),
-      { default: () => "default" }
-    ),
-    replyTo: Schema.optional(
-      Schema.NonEmptyString.annotations({ description: "A callback the answer is also sent to, by its name." })
-    )
-  })
-)
+export const Message = Schema.Struct({
+  text: Schema.NonEmptyString,
+  chatId: Schema.optionalWith(
+    Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)).annotations({
+      description: "Keeps conversations apart. Default: `default`."
+    }),
+    { default: () => "default" }
+  ),
+  replyTo: Schema.optional(
+    Schema.NonEmptyString.annotations({ description: "A callback the answer is also sent to, by its name." })
+  )
+}).annotations({ title: "a message" })
 
 const said = {
   eventId: Schema.String,

@@ -1,4 +1,6 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { DeliveryState } from "@postilion/gateway/domain/Delivery"
 import { Schema } from "effect"
 import { Action, limit, name, whole } from "./Fields.ts"

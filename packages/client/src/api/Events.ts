@@ -1,4 +1,6 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { Explanation } from "@postilion/gateway/domain/Explanation"
 import { EventPriority, EventSource } from "@postilion/gateway/domain/GatewayEvent"
@@ -20,24 +22,22 @@ export const Filter = Schema.Struct({
 })
 
 /** What a program tells the gateway. Who says it is who holds the token. */
-export const NewEvent = Fields.closed(
-  Schema.Struct({
-    payload: Fields.Json,
-    agentId: Fields.maybe(Fields.text("Default: the gateway's first agent.")),
-    priority: Fields.maybe(Fields.described(EventPriority, "Default: `normal`.")),
-    metadata: Fields.maybe(Fields.Members),
-    timestamp: Fields.instant("When it happened. Default: now."),
-    traceId: Fields.MaybeText,
-    sessionKey: Fields.maybe(Fields.text("Events of one session run one after the other. Default: none.")),
-    replyTo: Fields.maybe(ReplyRoute),
-    idempotencyKey: Fields.maybe(
-      Schema.NonEmptyString.pipe(Schema.maxLength(256)).annotations({
-        description:
-          "Sent again with the same key, it is the same event: answered with the first one's id, and not judged again."
-      })
-    )
-  })
-)
+export const NewEvent = Schema.Struct({
+  payload: Schema.Unknown,
+  agentId: Fields.maybe(Fields.text("Default: the gateway's first agent.")),
+  priority: Fields.maybe(Fields.described(EventPriority, "Default: `normal`.")),
+  metadata: Fields.maybe(Fields.Members),
+  timestamp: Fields.instant("When it happened. Default: now."),
+  traceId: Fields.MaybeText,
+  sessionKey: Fields.maybe(Fields.text("Events of one session run one after the other. Default: none.")),
+  replyTo: Fields.maybe(ReplyRoute),
+  idempotencyKey: Fields.maybe(
+    Schema.NonEmptyString.pipe(Schema.maxLength(256)).annotations({
+      description:
+        "Sent again with the same key, it is the same event: answered with the first one's id, and not judged again."
+    })
+  )
+}).annotations({ title: "an event" })
 
 /** What came, and what became of it. */
 export const Events = HttpApiGroup.make("events")

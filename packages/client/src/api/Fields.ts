@@ -1,4 +1,4 @@
-import { HttpApiSchema } from "@effect/platform"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import { Instant } from "@postilion/gateway/domain/Instant"
 import { Context, Schema } from "effect"
 
@@ -14,9 +14,7 @@ export const number = (description: string) => described(Schema.Number, descript
 export const maybe = <A, I>(schema: Schema.Schema<A, I>) => Schema.optional(schema)
 export const MaybeText = Schema.optional(Schema.String)
 export const MaybeInstant = Schema.optional(Instant)
-/** Any JSON. */
-export const Json = Schema.Unknown.annotations({ jsonSchema: {} })
-export const Members = Schema.Record({ key: Schema.String, value: Json })
+export const Members = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
 /** A name in the path, written as `encodeURIComponent` does. What is no such thing is nobody's name, and stays as it is. */
 export const name = (description: string) =>
@@ -53,8 +51,4 @@ export const next = Schema.NullOr(Schema.String).annotations({
 })
 /** One value of JSON a line. */
 export const Lines = HttpApiSchema.Text({ contentType: "application/jsonl" })
-/** Nothing but what is named may be in it. */
-export const closed = <A, I>(schema: Schema.Schema<A, I>): Schema.Schema<A, I> =>
-  schema.annotations({ parseOptions: { onExcessProperty: "error" } })
-
 export { Instant }

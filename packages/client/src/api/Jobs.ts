@@ -1,22 +1,12 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { EventPriority } from "@postilion/gateway/domain/GatewayEvent"
 import { JobRules, jobRules } from "@postilion/gateway/domain/Job"
 import { Schedule } from "@postilion/gateway/domain/Schedule"
 import { Schema } from "effect"
-import {
-  Action,
-  closed,
-  Instant,
-  instant,
-  limit,
-  MaybeInstant,
-  MaybeText,
-  maybe,
-  name,
-  number,
-  text
-} from "./Fields.ts"
+import { Action, Instant, instant, limit, MaybeInstant, MaybeText, maybe, name, number, text } from "./Fields.ts"
 import { NotFound, Refused, Unprocessable, Unreadable } from "./Problem.ts"
 import { Action as Decision } from "./Runs.ts"
 
@@ -57,21 +47,19 @@ export const Slot = Schema.Struct({
   endedAt: MaybeInstant
 }).annotations({ identifier: "Slot", description: "What became of an instant at which a job was due." })
 
-export const NewJob = closed(
-  Schema.Struct({
-    name: Schema.NonEmptyString,
-    schedule: Schedule,
-    instruction: text("Up to 8,000 characters."),
-    agentId: maybe(text("Default: the gateway's first agent.")),
-    priority: maybe(EventPriority),
-    enabled: maybe(Schema.Boolean),
-    deleteAfterRun: maybe(
-      Schema.Boolean.annotations({ description: "Remove it once it has made an event. Default: `true` for `at`." })
-    ),
-    deliverTo: maybe(ReplyRoute),
-    ...jobRules
-  })
-)
+export const NewJob = Schema.Struct({
+  name: Schema.NonEmptyString,
+  schedule: Schedule,
+  instruction: text("Up to 8,000 characters."),
+  agentId: maybe(text("Default: the gateway's first agent.")),
+  priority: maybe(EventPriority),
+  enabled: maybe(Schema.Boolean),
+  deleteAfterRun: maybe(
+    Schema.Boolean.annotations({ description: "Remove it once it has made an event. Default: `true` for `at`." })
+  ),
+  deliverTo: maybe(ReplyRoute),
+  ...jobRules
+}).annotations({ title: "a job" })
 
 /** What is due now and then. */
 export const Jobs = HttpApiGroup.make("jobs")

@@ -1,7 +1,7 @@
 import { DeliveryState, ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { EventPriority, EventSource } from "@postilion/gateway/domain/GatewayEvent"
 import { Schema } from "effect"
-import { Instant, Json, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
+import { Instant, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
 
 export const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 
@@ -89,7 +89,7 @@ const GatewayEvent = Schema.Struct({
   id: Schema.String,
   ...shown,
   timestamp: Instant,
-  payload: Json,
+  payload: Schema.Unknown,
   metadata: Members,
   chain: maybe(Schema.Struct({ root: Schema.String, depth: Schema.Number, count: Schema.Number })),
   replyTo: maybe(ReplyRoute)

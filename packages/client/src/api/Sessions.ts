@@ -1,6 +1,9 @@
-import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Action, closed, Instant, Lines, limit, MaybeText, name, next, number, text, whole } from "./Fields.ts"
+import { Action, Instant, Lines, limit, MaybeText, name, next, number, text, whole } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unprocessable, Unreadable } from "./Problem.ts"
 
 const SessionKey = Schema.Struct({ key: name("The session's key.") })
@@ -24,8 +27,8 @@ export const Turn = Schema.Struct({ seq: number("Grows from turn to turn."), ...
 
 /** A line of an export: a session, or a turn of the session of the line before it. */
 export const SessionLine = Schema.Union(
-  closed(Schema.Struct({ session: closed(Session) })),
-  closed(Schema.Struct({ turn: closed(Schema.Struct(said)) }))
+  Schema.Struct({ session: Session }),
+  Schema.Struct({ turn: Schema.Struct(said) })
 ).annotations({
   identifier: "SessionLine",
   description: "A line of an export: a session, or a turn of the session above it."

@@ -1,7 +1,9 @@
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Role } from "../Protocol.ts"
-import { Action, closed, Instant, name, text } from "./Fields.ts"
+import { Action, Instant, name, text } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unreadable } from "./Problem.ts"
 
 const LONGEST_NAME = 256
@@ -21,17 +23,15 @@ const stored = {
 export const Token = Schema.Struct(stored).annotations({ identifier: "Token" })
 const Made = Schema.Struct({ ...stored, token: text("Told this once.") }).annotations({ identifier: "MadeToken" })
 
-export const NewToken = closed(
-  Schema.Struct({
-    name: Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_NAME)),
-    scopes: Schema.NonEmptyArray(Role).pipe(Schema.maxItems(Role.literals.length)),
-    expiresInSeconds: Schema.optional(
-      Schema.Int.pipe(Schema.between(1, LONGEST_LIFE)).annotations({
-        description: "Default: as long as the token it is made with."
-      })
-    )
-  })
-)
+export const NewToken = Schema.Struct({
+  name: Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_NAME)),
+  scopes: Schema.NonEmptyArray(Role).pipe(Schema.maxItems(Role.literals.length)),
+  expiresInSeconds: Schema.optional(
+    Schema.Int.pipe(Schema.between(1, LONGEST_LIFE)).annotations({
+      description: "Default: as long as the token it is made with."
+    })
+  )
+}).annotations({ title: "a token" })
 
 /** Tokens made at run time. */
 export const Tokens = HttpApiGroup.make("tokens")

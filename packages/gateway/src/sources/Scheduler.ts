@@ -35,15 +35,15 @@ export interface NewJob extends Partial<typeof JobRules.Encoded> {
   /** Up to 8,000 characters. */
   readonly instruction: string
   /** Default: the first agent. */
-  readonly agentId?: string
+  readonly agentId?: string | undefined
   /** Default: `normal`. */
-  readonly priority?: EventPriority
+  readonly priority?: EventPriority | undefined
   /** Default: `true`. */
-  readonly enabled?: boolean
+  readonly enabled?: boolean | undefined
   /** Remove the job once it has made an event. Default: `true` for `at`, else `false`. */
-  readonly deleteAfterRun?: boolean
+  readonly deleteAfterRun?: boolean | undefined
   /** Where what the agent answers is sent. Default: nowhere. */
-  readonly deliverTo?: ReplyRoute
+  readonly deliverTo?: ReplyRoute | undefined
 }
 
 /** A job that was added, and when it is due. */
@@ -54,9 +54,9 @@ export interface AddedJob extends Job {
 
 export interface HistoryOptions {
   /** Default: 100. At most 1,000. */
-  readonly limit?: number
+  readonly limit?: number | undefined
   /** Only slots of instants before this one, such as the last one's of the page before. */
-  readonly before?: Date
+  readonly before?: Date | undefined
 }
 
 export interface SchedulerShape {
