@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as HttpClient from "@effect/platform/HttpClient"
-import * as ApiClient from "@postilion/client/ApiClient"
+import type * as ApiClient from "@postilion/client/ApiClient"
 import type { GatewayConfigError, Store } from "@postilion/gateway"
 import { Effect, Redacted } from "effect"
 import { find, type Loaded } from "./Configuration.ts"
@@ -83,7 +83,11 @@ const notRunning = ({ loaded, named, url }: Target): CliError =>
   )
 
 const apiAt = ({ token, url }: Target): Effect.Effect<Api> =>
-  Effect.provide(ApiClient.make({ baseUrl: url, token }), FetchHttpClient.layer)
+  // What is not needed to say what is wrong is loaded when it is.
+  Effect.flatMap(
+    Effect.promise(() => import("@postilion/client/ApiClient")),
+    ({ make }) => make({ baseUrl: url, token })
+  ).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Does something that only a gateway that runs can. */
 export const asking = <A, E>(

@@ -3,31 +3,37 @@ import * as Command from "@effect/cli/Command"
 import { Effect } from "effect"
 import * as Flags from "../Flags.ts"
 import { printJson, printList, say, when } from "../Output.ts"
-import { asking } from "../Reach.ts"
+import { asking, reading } from "../Reach.ts"
 
 const approvalId = Args.text({ name: "approval" }).pipe(Args.withDescription("The approval's id."))
 
 export const list = Command.make("list", { json: Flags.json, ...Flags.connected }, ({ json, ...flags }) =>
-  asking(flags, (api) =>
-    Effect.gen(function* () {
-      const found = yield* api.approvals.list()
-      yield* printList(
-        json,
-        found,
-        found.approvals,
-        [
-          { head: "approval", of: ({ id }) => id },
-          { head: "event", of: ({ eventId }) => eventId },
-          { head: "agent", of: ({ proposal }) => proposal.agent.id },
-          { head: "until", of: ({ expiresAt }) => when(expiresAt) },
-          { head: "policy", of: ({ policy }) => policy },
-          { head: "reason", of: ({ reason }) => reason },
-          { head: "would be asked", of: ({ proposal }) => proposal.task }
-        ],
-        "nothing waits for a person"
-      )
-    })
-  )
+  Effect.gen(function* () {
+    const found = yield* reading(
+      flags,
+      (api) => api.approvals.list(),
+      () =>
+        Effect.flatMap(
+          Effect.promise(() => import("../Kept.ts")),
+          ({ approvals }) => approvals
+        )
+    )
+    yield* printList(
+      json,
+      found,
+      found.approvals,
+      [
+        { head: "approval", of: ({ id }) => id },
+        { head: "event", of: ({ eventId }) => eventId },
+        { head: "agent", of: ({ proposal }) => proposal.agent.id },
+        { head: "until", of: ({ expiresAt }) => when(expiresAt) },
+        { head: "policy", of: ({ policy }) => policy },
+        { head: "reason", of: ({ reason }) => reason },
+        { head: "would be asked", of: ({ proposal }) => proposal.task }
+      ],
+      "nothing waits for a person"
+    )
+  })
 ).pipe(Command.withDescription("Lists what waits for a person, oldest first, with what the agent would be asked."))
 
 export const show = Command.make("show", { approvalId, ...Flags.connected }, ({ approvalId, ...flags }) =>

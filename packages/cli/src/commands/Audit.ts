@@ -4,15 +4,14 @@ import type { AuditRecord, VerifyOptions } from "@postilion/gateway/records/Audi
 import { Effect, Option, Stream } from "effect"
 import { failed, failureOf } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
-import { withSubsystems } from "../Kept.ts"
 import * as Lines from "../Lines.ts"
 import { oneLine, paint, print, printJson, printLine, printList, progress, say, when } from "../Output.ts"
 import { type Api, asking, readingRecords } from "../Reach.ts"
 
-const log = Effect.map(
-  Effect.promise(() => import("@postilion/gateway")),
-  ({ AuditLog }) => AuditLog
-)
+const log = Effect.promise(async () => {
+  const [{ AuditLog }, { withSubsystems }] = await Promise.all([import("@postilion/gateway"), import("../Kept.ts")])
+  return { AuditLog, withSubsystems }
+})
 
 const publicKey = Flags.optional(
   "public-key",
@@ -56,7 +55,7 @@ export const verify = Command.make(
     Effect.gen(function* () {
       const evidence = yield* evidenceOf(publicKey)
       const bar = progress("verifying")
-      const AuditLog = yield* log
+      const { AuditLog, withSubsystems } = yield* log
       const found = yield* readingRecords(
         flags,
         (api) => verifiedBy(api, evidence, bar.tell),
@@ -92,7 +91,7 @@ export const exported = Command.make(
   { output: Flags.optional("output", "file", "A new file. Default: prints it."), ...Flags.connected },
   ({ output: file, ...flags }) =>
     Effect.gen(function* () {
-      const AuditLog = yield* log
+      const { AuditLog, withSubsystems } = yield* log
       yield* readingRecords(
         flags,
         (api) => Lines.write(api.audit.export, { file, what: "records" }),
@@ -133,7 +132,7 @@ export const list = Command.make(
   },
   ({ eventId, from, json, kind, limit, to, ...flags }) =>
     Effect.gen(function* () {
-      const AuditLog = yield* log
+      const { AuditLog, withSubsystems } = yield* log
       const records = yield* readingRecords(
         flags,
         (api) =>

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { temporary } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { facts, paint, print, printJson, printList, say, table, when } from "../Output.ts"
-import { asking, listens, target } from "../Reach.ts"
+import { asking, listens, reading, target } from "../Reach.ts"
 
 const number = (value: number): string => value.toLocaleString("en-US")
 const of = (used: number, limit: number | null): string => `${number(used)} of ${limit === null ? "∞" : number(limit)}`
@@ -141,43 +141,49 @@ export const budget = Command.make(
     ...Flags.connected
   },
   (flags) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const { from, to } = flags
-        const found = yield* api.gateway.budget({ urlParams: { from, to } })
-        if (flags.json) return yield* printJson(found)
-        const amount = (unit: "tokens" | "usd", value: number | null): string =>
-          value === null ? "∞" : unit === "usd" ? money(value) : number(value)
-        yield* print(
-          table(found.budgets, [
-            { head: "budget of", of: ({ scope }) => (scope === "*" ? "all" : scope) },
-            { head: "per", of: ({ window }) => window },
-            { head: "used", of: ({ unit, used }) => amount(unit, used), align: "right" },
-            { head: "held", of: ({ reserved, unit }) => amount(unit, reserved), align: "right" },
-            { head: "limit", of: ({ limit, unit }) => amount(unit, limit), align: "right" },
-            { head: "unit", of: ({ unit }) => unit },
-            { head: "until", of: ({ resetsAt }) => when(resetsAt) }
-          ])
-        )
-        yield* print(`\n${paint("bold", `spent from ${found.from} to ${found.to}`)}`)
-        const rows = [
-          ...found.byAgent.map((row) => ({ by: "agent", ...row })),
-          ...found.byModel.map((row) => ({ by: "model", ...row })),
-          { by: "", name: "all", ...found.total }
-        ]
-        yield* print(
-          table(rows, [
-            { head: "by", of: ({ by }) => by },
-            { head: "name", of: ({ name }) => name },
-            { head: "runs", of: ({ runs }) => number(runs), align: "right" },
-            {
-              head: "tokens",
-              of: ({ inputTokens, outputTokens }) => number(inputTokens + outputTokens),
-              align: "right"
-            },
-            { head: "cost", of: ({ costUsd }) => money(costUsd), align: "right" }
-          ])
-        )
-      })
-    )
+    Effect.gen(function* () {
+      const { from, to } = flags
+      const found = yield* reading(
+        flags,
+        (api) => api.gateway.budget({ urlParams: { from, to } }),
+        (loaded) =>
+          Effect.flatMap(
+            Effect.promise(() => import("../Kept.ts")),
+            ({ budget }) => budget(loaded, { from, to })
+          )
+      )
+      if (flags.json) return yield* printJson(found)
+      const amount = (unit: "tokens" | "usd", value: number | null): string =>
+        value === null ? "∞" : unit === "usd" ? money(value) : number(value)
+      yield* print(
+        table(found.budgets, [
+          { head: "budget of", of: ({ scope }) => (scope === "*" ? "all" : scope) },
+          { head: "per", of: ({ window }) => window },
+          { head: "used", of: ({ unit, used }) => amount(unit, used), align: "right" },
+          { head: "held", of: ({ reserved, unit }) => amount(unit, reserved), align: "right" },
+          { head: "limit", of: ({ limit, unit }) => amount(unit, limit), align: "right" },
+          { head: "unit", of: ({ unit }) => unit },
+          { head: "until", of: ({ resetsAt }) => when(resetsAt) }
+        ])
+      )
+      yield* print(`\n${paint("bold", `spent from ${found.from} to ${found.to}`)}`)
+      const rows = [
+        ...found.byAgent.map((row) => ({ by: "agent", ...row })),
+        ...found.byModel.map((row) => ({ by: "model", ...row })),
+        { by: "", name: "all", ...found.total }
+      ]
+      yield* print(
+        table(rows, [
+          { head: "by", of: ({ by }) => by },
+          { head: "name", of: ({ name }) => name },
+          { head: "runs", of: ({ runs }) => number(runs), align: "right" },
+          {
+            head: "tokens",
+            of: ({ inputTokens, outputTokens }) => number(inputTokens + outputTokens),
+            align: "right"
+          },
+          { head: "cost", of: ({ costUsd }) => money(costUsd), align: "right" }
+        ])
+      )
+    })
 ).pipe(Command.withDescription("Shows every budget as it stands, and what a range of days cost, by agent and model."))

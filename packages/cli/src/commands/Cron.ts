@@ -6,7 +6,7 @@ import { Duration, Effect, Option, Schema } from "effect"
 import { usage } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { facts, print, printJson, printList, say, table, when } from "../Output.ts"
-import { asking } from "../Reach.ts"
+import { asking, reading } from "../Reach.ts"
 
 const jobId = Args.text({ name: "job" }).pipe(Args.withDescription("The job's id."))
 
@@ -22,31 +22,37 @@ const scheduleText = (schedule: Schedule): string => {
 }
 
 export const list = Command.make("list", { json: Flags.json, ...Flags.connected }, ({ json, ...flags }) =>
-  asking(flags, (api) =>
-    Effect.gen(function* () {
-      const found = yield* api.jobs.list()
-      yield* printList(
-        json,
-        found,
-        found.jobs,
-        [
-          { head: "job", of: ({ id }) => id },
-          { head: "name", of: ({ name }) => name },
-          { head: "schedule", of: ({ schedule }) => scheduleText(schedule) },
-          { head: "agent", of: ({ agentId }) => agentId },
-          {
-            head: "next",
-            of: ({ enabled, nextAt }) => (enabled ? (when(nextAt) ?? "never") : "disabled"),
-            style: ({ enabled }) => (enabled ? undefined : "yellow")
-          },
-          { head: "last", of: ({ lastAt }) => when(lastAt) },
-          { head: "failures", of: ({ failures }) => failures, align: "right" },
-          { head: "instruction", of: ({ instruction }) => instruction }
-        ],
-        "there are no jobs"
-      )
-    })
-  )
+  Effect.gen(function* () {
+    const found = yield* reading(
+      flags,
+      (api) => api.jobs.list(),
+      () =>
+        Effect.flatMap(
+          Effect.promise(() => import("../Kept.ts")),
+          ({ jobs }) => jobs
+        )
+    )
+    yield* printList(
+      json,
+      found,
+      found.jobs,
+      [
+        { head: "job", of: ({ id }) => id },
+        { head: "name", of: ({ name }) => name },
+        { head: "schedule", of: ({ schedule }) => scheduleText(schedule) },
+        { head: "agent", of: ({ agentId }) => agentId },
+        {
+          head: "next",
+          of: ({ enabled, nextAt }) => (enabled ? (when(nextAt) ?? "never") : "disabled"),
+          style: ({ enabled }) => (enabled ? undefined : "yellow")
+        },
+        { head: "last", of: ({ lastAt }) => when(lastAt) },
+        { head: "failures", of: ({ failures }) => failures, align: "right" },
+        { head: "instruction", of: ({ instruction }) => instruction }
+      ],
+      "there are no jobs"
+    )
+  })
 ).pipe(Command.withDescription("Lists heartbeats and jobs, by when they are next due."))
 
 /** What is to become of its instants is as the defaults say. */

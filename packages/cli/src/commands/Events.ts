@@ -8,6 +8,8 @@ import * as Flags from "../Flags.ts"
 import { oneLine, paint, print, printJson, printLine, printList, say, when } from "../Output.ts"
 import { asking, reading, target } from "../Reach.ts"
 
+const kept = Effect.promise(() => import("../Kept.ts"))
+
 const STATES = [
   "accepted",
   "deferred",
@@ -35,29 +37,32 @@ export const list = Command.make(
     ...Flags.connected
   },
   ({ agentId, cursor, from, json, limit, source, state, to, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.events.list({ urlParams: { state, source, agentId, from, to, cursor, limit } })
-        yield* printList(
-          json,
-          found,
-          found.events,
-          [
-            { head: "received", of: ({ receivedAt }) => when(receivedAt) },
-            { head: "event", of: ({ id }) => id },
-            { head: "source", of: ({ source }) => source },
-            { head: "type", of: ({ type }) => type },
-            { head: "agent", of: ({ agentId }) => agentId },
-            { head: "state", of: ({ state }) => state },
-            { head: "decision", of: ({ decision }) => decision, style: ({ decision }) => styleOf(decision) },
-            { head: "policy", of: ({ policy }) => policy },
-            { head: "reason", of: ({ reason }) => reason }
-          ],
-          "no event has come that is so"
-        )
-        if (!json && found.next !== null) yield* say(paint("dim", `there are more: --cursor ${found.next}`, "err"))
-      })
-    )
+    Effect.gen(function* () {
+      const filter = { state, source, agentId, from, to, cursor, limit }
+      const found = yield* reading(
+        flags,
+        (api) => api.events.list({ urlParams: filter }),
+        () => Effect.flatMap(kept, ({ events }) => events(filter))
+      )
+      yield* printList(
+        json,
+        found,
+        found.events,
+        [
+          { head: "received", of: ({ receivedAt }) => when(receivedAt) },
+          { head: "event", of: ({ id }) => id },
+          { head: "source", of: ({ source }) => source },
+          { head: "type", of: ({ type }) => type },
+          { head: "agent", of: ({ agentId }) => agentId },
+          { head: "state", of: ({ state }) => state },
+          { head: "decision", of: ({ decision }) => decision, style: ({ decision }) => styleOf(decision) },
+          { head: "policy", of: ({ policy }) => policy },
+          { head: "reason", of: ({ reason }) => reason }
+        ],
+        "no event has come that is so"
+      )
+      if (!json && found.next !== null) yield* say(paint("dim", `there are more: --cursor ${found.next}`, "err"))
+    })
 ).pipe(Command.withDescription("Lists events, newest first, and what was decided on each."))
 
 export const show = Command.make("show", { eventId, json: Flags.json, ...Flags.connected }, ({ eventId, ...flags }) =>
@@ -72,13 +77,7 @@ export const explain = Command.make(
       const found = yield* reading(
         flags,
         (api) => api.events.explain({ path: { eventId } }),
-        () =>
-          Effect.gen(function* () {
-            const { explain } = yield* Effect.promise(() => import("@postilion/gateway/records/Explain"))
-            const { Store } = yield* Effect.promise(() => import("@postilion/gateway"))
-            const kept = yield* explain(yield* Store, eventId)
-            return kept ?? (yield* failed(`there is no event "${eventId}"`, "`postilion events list` lists them"))
-          })
+        () => Effect.flatMap(kept, ({ explanation }) => explanation(eventId))
       )
       yield* json ? printJson(found) : print(found.render())
     })

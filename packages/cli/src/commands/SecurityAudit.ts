@@ -148,7 +148,9 @@ const files = (loaded: Loaded): ReadonlyArray<Finding> => [
     finding(
       "medium",
       `${setting.path} (${originOf(setting)})`,
-      "the secret is written into the configuration", "keep it in a file of its own: write `file:` and its path")
+      "the secret is written into the configuration",
+      "keep it in a file of its own: write `file:` and its path"
+    )
   ),
   ...(loaded.config.audit.signingKeyFile === undefined
     ? [

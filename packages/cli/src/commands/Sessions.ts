@@ -6,7 +6,9 @@ import * as Flags from "../Flags.ts"
 import { bytesOf } from "../Input.ts"
 import * as Lines from "../Lines.ts"
 import { paint, print, printJson, printList, progress, say, when } from "../Output.ts"
-import { asking } from "../Reach.ts"
+import { asking, reading } from "../Reach.ts"
+
+const kept = Effect.promise(() => import("../Kept.ts"))
 
 const key = Args.text({ name: "session" }).pipe(Args.withDescription("The session's key."))
 
@@ -19,39 +21,43 @@ export const list = Command.make(
     ...Flags.connected
   },
   ({ cursor, json, limit, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.sessions.list({ urlParams: { cursor, limit } })
-        yield* printList(
-          json,
-          found,
-          found.sessions,
-          [
-            { head: "session", of: ({ key }) => key },
-            { head: "agent", of: ({ agentId }) => agentId },
-            { head: "last used", of: ({ updatedAt }) => when(updatedAt) }
-          ],
-          "there are no sessions"
-        )
-        if (!json && found.next !== null) yield* say(paint("dim", `there are more: --cursor ${found.next}`, "err"))
-      })
-    )
+    Effect.gen(function* () {
+      const found = yield* reading(
+        flags,
+        (api) => api.sessions.list({ urlParams: { cursor, limit } }),
+        () => Effect.flatMap(kept, ({ sessions }) => sessions(limit))
+      )
+      yield* printList(
+        json,
+        found,
+        found.sessions,
+        [
+          { head: "session", of: ({ key }) => key },
+          { head: "agent", of: ({ agentId }) => agentId },
+          { head: "last used", of: ({ updatedAt }) => when(updatedAt) }
+        ],
+        "there are no sessions"
+      )
+      if (!json && found.next !== null) yield* say(paint("dim", `there are more: --cursor ${found.next}`, "err"))
+    })
 ).pipe(Command.withDescription("Lists conversations, the one last used first."))
 
 export const show = Command.make(
   "show",
   { key, limit: Flags.limit(1_000, 40), json: Flags.json, ...Flags.connected },
   ({ json, key, limit, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.sessions.show({ path: { key }, urlParams: { limit } })
-        if (json) return yield* printJson(found)
-        for (const { at, content, role, sender } of found.turns) {
-          const who = role === "assistant" ? found.session.agentId : (sender ?? "user")
-          yield* print(`${paint("dim", when(at) ?? "")}  ${paint("bold", who)}: ${content}`)
-        }
-      })
-    )
+    Effect.gen(function* () {
+      const found = yield* reading(
+        flags,
+        (api) => api.sessions.show({ path: { key }, urlParams: { limit } }),
+        () => Effect.flatMap(kept, ({ session }) => session(key, limit))
+      )
+      if (json) return yield* printJson(found)
+      for (const { at, content, role, sender } of found.turns) {
+        const who = role === "assistant" ? found.session.agentId : (sender ?? "user")
+        yield* print(`${paint("dim", when(at) ?? "")}  ${paint("bold", who)}: ${content}`)
+      }
+    })
 ).pipe(Command.withDescription("Shows the last turns of a conversation, oldest first."))
 
 export const remove = Command.make("delete", { key, yes: Flags.yes, ...Flags.connected }, ({ key, yes, ...flags }) =>
@@ -65,7 +71,15 @@ export const remove = Command.make("delete", { key, yes: Flags.yes, ...Flags.con
 export const exported = Command.make(
   "export",
   { output: Flags.optional("output", "file", "A new file. Default: prints it."), ...Flags.connected },
-  ({ output: file, ...flags }) => asking(flags, (api) => Lines.write(api.sessions.export, { file, what: "lines" }))
+  ({ output: file, ...flags }) =>
+    reading(
+      flags,
+      (api) => Lines.write(api.sessions.export, { file, what: "lines" }),
+      () =>
+        Effect.flatMap(kept, ({ sessionLines, withSubsystems }) =>
+          withSubsystems(Effect.flatMap(sessionLines, (lines) => Lines.write(lines, { file, what: "lines" })))
+        )
+    )
 ).pipe(
   Command.withDescription("Writes every conversation as lines of JSON: a session, then its turns. `import` takes them.")
 )

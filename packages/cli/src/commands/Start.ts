@@ -24,7 +24,7 @@ export const start = Command.make(
   ({ config: given, logFormat, port }) =>
     Effect.gen(function* () {
       const { config, file } = yield* load(given)
-      const { HttpAddress, Postilion } = yield* Effect.promise(() => import("@postilion/server"))
+      const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const { OfflineRunner } = yield* Effect.promise(() => import("@postilion/agents"))
       const { observability } = config
       const server = Postilion.layer({
@@ -35,7 +35,7 @@ export const start = Command.make(
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress
         yield* say(`${paint("bold", "Postilion", "err")} at ${url}, as ${file} says; Ctrl-C stops it`)
-        yield* Effect.never
+        yield* (yield* Shutdown).requested
       }).pipe(Effect.provide(server.pipe(Layer.provide(OfflineRunner.layer()))))
     })
 ).pipe(Command.withDescription("Runs the gateway until it is told to stop: by Ctrl-C, SIGTERM or `postilion stop`."))
