@@ -24,6 +24,8 @@ export const start = Command.make(
   ({ config: given, logFormat, port }) =>
     Effect.gen(function* () {
       const { config, file } = yield* load(given)
+      // What it writes is nobody else's business.
+      process.umask(0o077)
       const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const { OfflineRunner } = yield* Effect.promise(() => import("@postilion/agents"))
       const { observability } = config
