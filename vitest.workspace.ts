@@ -8,11 +8,11 @@ const project = (
   root: string,
   isolate = true,
   include = ["test/**/*.test.ts"],
-  testTimeout = 30_000
+  { globalSetup = [], testTimeout = 30_000 }: { globalSetup?: Array<string>; testTimeout?: number } = {}
 ) => ({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { name, root, include, isolate, testTimeout, hookTimeout: 30_000 }
+  test: { name, root, include, isolate, globalSetup, testTimeout, hookTimeout: 30_000 }
 })
 
 export default defineWorkspace([
@@ -20,11 +20,13 @@ export default defineWorkspace([
   project("agents", "packages/agents"),
   project("client", "packages/client"),
   project("server", "packages/server"),
+  // Tests the command as it is shipped, so it is built first.
+  project("cli", "packages/cli", true, undefined, { globalSetup: ["test/Build.ts"] }),
   project("demo", "apps/demo"),
   project("faults", "apps/faults"),
   project("docs", "."),
   // What takes long for what it finds: `npm run test:slow`.
   project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"]),
   // What needs a browser and Python: `npm run test:interop`.
-  project("interop", ".", true, ["packages/*/test/**/*.interop.ts"], 180_000)
+  project("interop", ".", true, ["packages/*/test/**/*.interop.ts"], { testTimeout: 180_000 })
 ])
