@@ -10,6 +10,8 @@ import { Gateway, Switches } from "./api/Gateway.ts"
 import { Health } from "./api/Health.ts"
 import { Jobs } from "./api/Jobs.ts"
 import { Policies } from "./api/Policies.ts"
+import { DeadLetters, Push } from "./api/Push.ts"
+import { Runs } from "./api/Runs.ts"
 import { SessionLine, Sessions } from "./api/Sessions.ts"
 import { Tokens } from "./api/Tokens.ts"
 
@@ -39,6 +41,9 @@ export const Api = empty
   .add(Events)
   .add(Approvals)
   .add(Deliveries)
+  .add(Runs)
+  .add(Push)
+  .add(DeadLetters)
   .add(Chat)
   .add(Sessions)
   .add(Jobs)
