@@ -7,7 +7,10 @@ describe("the command line", { timeout: 60_000 }, () => {
   it("says what it ends with: 0 done, 1 failed, 2 usage, 75 not now, 78 configuration, 130 Ctrl-C", async () => {
     const cwd = folder()
     const port = await freePort()
-    writeFileSync(join(cwd, "gateway.yaml"), `port: ${port}\nwebhooks: [{ path: /notes, adapter: generic, unsigned: true }]\n`)
+    writeFileSync(
+      join(cwd, "gateway.yaml"),
+      `port: ${port}\nwebhooks: [{ path: /notes, adapter: generic, unsigned: true }]\n`
+    )
     writeFileSync(join(cwd, "wrong.yaml"), "policies:\n  dailyTokenBudjet: 1\n")
     const lines = [
       ["check"],
@@ -53,7 +56,11 @@ describe("the command line", { timeout: 60_000 }, () => {
       { cwd: folder() }
     )
     const [typo, below, bare, none, group, leaf, missing, range, version, bash, zsh, fish, debug] = results
-    expect(typo).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("did you mean `postilion events`?") })
+    expect(typo).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("did you mean `postilion events`?")
+    })
     expect(below?.stderr).toContain("did you mean `postilion events list`?")
     expect(bare).toMatchObject({ code: 2, stderr: expect.stringContaining("see `postilion events --help`") })
     expect(none).toMatchObject({ code: 0, stdout: expect.stringContaining("Usage: postilion <command>") })
@@ -63,7 +70,8 @@ describe("the command line", { timeout: 60_000 }, () => {
     expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining("Missing argument <event>") })
     expect(range).toMatchObject({ code: 2, stderr: expect.stringContaining("--limit must be from 1 to 1000") })
     expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
-    for (const shell of [bash, zsh, fish]) expect(shell).toMatchObject({ code: 0, stdout: expect.stringContaining("webhook") })
+    for (const shell of [bash, zsh, fish])
+      expect(shell).toMatchObject({ code: 0, stdout: expect.stringContaining("webhook") })
     expect(debug).toMatchObject({ code: 78, stderr: expect.stringMatching(/^ +at .*Configuration\.js:/m) })
   })
 })
