@@ -68,7 +68,7 @@ describe("a person who begins", { timeout: 120_000 }, () => {
   it("is asked by init what it needs to know, and what is offered is right", async () => {
     const cwd = folder()
     const asked = type("postilion init", cwd)
-    for (const question of [/called/, /for\?/, /model/, /port/]) {
+    for (const question of [/is your agent called/, /is it for/, /Which model/, /At which port/]) {
       await asked.printed(question)
       asked.process.stdin?.write("\r")
     }
