@@ -8,11 +8,11 @@ const project = (
   root: string,
   isolate = true,
   include = ["test/**/*.test.ts"],
-  globalSetup: Array<string> = []
+  { globalSetup = [], testTimeout = 30_000 }: { globalSetup?: Array<string>; testTimeout?: number } = {}
 ) => ({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { name, root, include, isolate, globalSetup, testTimeout: 30_000, hookTimeout: 30_000 }
+  test: { name, root, include, isolate, globalSetup, testTimeout, hookTimeout: 30_000 }
 })
 
 export default defineWorkspace([
@@ -21,10 +21,12 @@ export default defineWorkspace([
   project("client", "packages/client"),
   project("server", "packages/server"),
   // Tests the command as it is shipped, so it is built first.
-  project("cli", "packages/cli", true, undefined, ["test/Build.ts"]),
+  project("cli", "packages/cli", true, undefined, { globalSetup: ["test/Build.ts"] }),
   project("demo", "apps/demo"),
   project("faults", "apps/faults"),
   project("docs", "."),
   // What takes long for what it finds: `npm run test:slow`.
-  project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"])
+  project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"]),
+  // What needs a browser and Python: `npm run test:interop`.
+  project("interop", ".", true, ["packages/*/test/**/*.interop.ts"], { testTimeout: 180_000 })
 ])

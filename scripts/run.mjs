@@ -21,8 +21,9 @@ const commands = {
     `--import=${pathToFileURL(join(root, "node_modules/tsx/dist/loader.mjs"))}`,
     join(root, "packages/cli/src/main.ts")
   ],
-  test: [bin("vitest"), "run", "--project=!slow", "--maxWorkers=2", "--minWorkers=1"],
-  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"]
+  test: [bin("vitest"), "run", "--project=!slow", "--project=!interop", "--maxWorkers=2", "--minWorkers=1"],
+  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"],
+  interop: [bin("vitest"), "run", "--project=interop", "--maxWorkers=1", "--minWorkers=1"]
 }
 
 const run = (command, args, cwd = root) =>

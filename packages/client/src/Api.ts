@@ -2,7 +2,7 @@ import * as HttpApi from "@effect/platform/HttpApi"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Approvals } from "./api/Approvals.ts"
-import { Audit, AuditRecord, Verified } from "./api/Audit.ts"
+import { Audit, AuditLine, Verified } from "./api/Audit.ts"
 import { Chat } from "./api/Chat.ts"
 import { Deliveries } from "./api/Deliveries.ts"
 import { Events } from "./api/Events.ts"
@@ -10,6 +10,8 @@ import { Gateway, Switches } from "./api/Gateway.ts"
 import { Health } from "./api/Health.ts"
 import { Jobs } from "./api/Jobs.ts"
 import { Policies } from "./api/Policies.ts"
+import { DeadLetters, Push } from "./api/Push.ts"
+import { Runs } from "./api/Runs.ts"
 import { SessionLine, Sessions } from "./api/Sessions.ts"
 import { Tokens } from "./api/Tokens.ts"
 
@@ -33,12 +35,15 @@ export const Api = empty
     OpenApi.Description,
     "What a Postilion gateway can be asked over HTTP. Refusals are problem documents (RFC 9457). What runs into `maxBodyBytes` and `bodyTimeoutMs` is answered 413 and 408."
   )
-  .annotate(HttpApi.AdditionalSchemas, [AuditRecord, Verified, SessionLine])
+  .annotate(HttpApi.AdditionalSchemas, [AuditLine, Verified, SessionLine])
   .add(Gateway)
   .add(Switches)
   .add(Events)
   .add(Approvals)
   .add(Deliveries)
+  .add(Runs)
+  .add(Push)
+  .add(DeadLetters)
   .add(Chat)
   .add(Sessions)
   .add(Jobs)

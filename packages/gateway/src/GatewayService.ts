@@ -1,4 +1,5 @@
 import { Clock, Context, DateTime, Effect, Layer, type Scope, type Stream } from "effect"
+import { type AbortOptions, make as makeAbort } from "./Abort.ts"
 import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import { parseZone } from "./domain/Calendar.ts"
@@ -75,6 +76,13 @@ export interface GatewayServiceShape {
    * agent, with `AgentRunError` when the agent failed.
    */
   readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
+  /**
+   * Ends the run of this id, or of the event of this id: it is `cancelled`, by whom is recorded, and whoever waits for its answer
+   * is told that there is none. One under way is interrupted; succeeds once it has ended. The same by the same person again is fine.
+   *
+   * Fails with `not-found`, and with `conflict` when the run has ended another way, or there is none yet.
+   */
+  readonly abort: (id: string, options?: AbortOptions) => Effect.Effect<EventRecord, GatewayError>
   readonly status: () => Effect.Effect<GatewayStatus>
   /**
    * Every budget as it stands, and what the runs of a range of days used, by agent, source, model and day. Fails with
@@ -247,10 +255,6 @@ export const make = (config: GatewayConfig) =>
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
-    yield* outbox.resume
-    yield* dispatcher.resume
-    yield* admission.resume
-    if (crashLoop.held() === undefined) yield* scheduler.start
     const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
     const prune = Effect.zipRight(
       sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),
@@ -262,6 +266,7 @@ export const make = (config: GatewayConfig) =>
       submit: (input) => admission.submit(input),
       route: (input) => agentOf(config, input),
       find,
+      abort: yield* makeAbort(find),
       list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,

@@ -178,6 +178,8 @@ export const parse = (
           placed.faults.some((fault) => isBelow(fault.path, path) || isBelow(path, fault.path))
         )
           continue
+        // An alias to nothing has no value either.
+        if (source.faults.some(({ at }) => at === found.place.at)) continue
         const at = message.startsWith("unknown key") || !found.exact ? found.place.keyAt : found.place.at
         notices.push(noticeAt(source, file, at, path, withoutValues(message, found.place)))
       }

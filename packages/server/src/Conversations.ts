@@ -1,6 +1,9 @@
 import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Stream } from "effect"
+import type { AccessShape, Principal } from "./Access.ts"
+import type { Action } from "./Scopes.ts"
+import { CHANNEL as WEBSOCKET } from "./socket/Rooms.ts"
 
 export interface ConversationsOptions {
   /** What a sender without access is answered. */
@@ -35,9 +38,17 @@ export interface Conversations {
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
 
-/** Whether an event is what this principal said here. Others may have a sender of that name, which no token has proved. */
+/** Where who says something has shown a token. */
+const PROVED: ReadonlySet<unknown> = new Set(["http", WEBSOCKET])
+
+/** Whether an event is what this principal said here, or over a WebSocket. Others may have a sender of that name, which no token has proved. */
 export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
-  source === "channel" && metadata.channel === "http" && sender === principal
+  source === "channel" && PROVED.has(metadata.channel) && sender === principal
+/** Whether somebody may do something to an event: to any, by this action, or since it is what they said. */
+export const isOpenTo =
+  (access: Pick<AccessShape, "allows">, principal: Principal, action: Action) =>
+  (event: GatewayEvent): boolean =>
+    access.allows(principal, action) || wasSaidBy(principal.name, event)
 
 const answerOf = (record: EventRecord, { replyToUnknown }: ConversationsOptions) => {
   const { event, policy, reason, run } = record

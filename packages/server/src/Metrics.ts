@@ -1,6 +1,7 @@
 import { BudgetLedger, GatewayService, type GatewayStats, type GatewayStatus, Journal } from "@postilion/gateway"
 import type { Budget } from "@postilion/gateway/domain/Budget"
 import { Clock, Effect } from "effect"
+import { Push, type PushShape } from "./push/Push.ts"
 
 interface Sample {
   readonly labels?: Readonly<Record<string, string>>
@@ -123,19 +124,35 @@ const familiesOf = (
   ]
 }
 
+const familiesOfPush = (counts: ReturnType<PushShape["counts"]>): ReadonlyArray<Family> => [
+  counter("push_published", "Messages that were published in channels.", counts.published),
+  counter("push_told", "Messages that were told to subscribers, each time to each.", counts.told),
+  counter("push_acknowledged", "Messages that subscriptions acknowledged.", counts.acked),
+  counter("push_retried", "Messages that were told in vain, and are told again.", counts.retried),
+  counter("push_died", "Messages that became dead letters.", counts.died),
+  gauge("push_dead_letters", "Dead letters that wait for a person.", counts.deadLetters),
+  gauge("push_channels", "Channels that are in use, or keep something.", counts.channels),
+  gauge("push_hearers", "Connections and requests that hear a channel, one each.", counts.hearers),
+  gauge("push_subscriptions", "Durable subscriptions.", counts.subscriptions),
+  gauge("push_polls", "Requests that wait for a message.", counts.polls)
+]
+
 /** What the text is said to be. */
 export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 /** What the gateway knows of itself, in the text format of Prometheus. */
-export const make: Effect.Effect<Effect.Effect<string>, never, GatewayService | Journal | BudgetLedger> = Effect.gen(
-  function* () {
-    const gateway = yield* GatewayService
-    const journal = yield* Journal
-    const ledger = yield* BudgetLedger
-    return Effect.gen(function* () {
-      const status = yield* gateway.status()
-      const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
-      return render(familiesOf(status, budgets, journal.failing() !== undefined))
-    })
-  }
-)
+export const make: Effect.Effect<
+  Effect.Effect<string>,
+  never,
+  GatewayService | Journal | BudgetLedger | Push
+> = Effect.gen(function* () {
+  const gateway = yield* GatewayService
+  const journal = yield* Journal
+  const ledger = yield* BudgetLedger
+  const push = yield* Push
+  return Effect.gen(function* () {
+    const status = yield* gateway.status()
+    const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
+    return render([...familiesOf(status, budgets, journal.failing() !== undefined), ...familiesOfPush(push.counts())])
+  })
+})

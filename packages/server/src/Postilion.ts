@@ -1,5 +1,5 @@
 import type { SqlClient } from "@effect/sql"
-import { AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
+import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
 import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
@@ -10,8 +10,10 @@ import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Stopping from "./Stopping.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
@@ -37,6 +39,7 @@ const compose = (
     maxFailedAttempts,
     observability,
     port,
+    push,
     ssl: _ssl,
     storage,
     tokens,
@@ -60,14 +63,23 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  const names = Object.keys(agents)
-  return HttpDoor.layer({ drainDeadlineMs, agents: names, replyToUnknown, channels: new Set(Object.keys(outward)) }).pipe(
+  const http = HttpDoor.layer({
+    drainDeadlineMs,
+    agents: Object.keys(agents),
+    replyToUnknown,
+    channels: new Set(Object.keys(outward))
+  })
+  const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
+  return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: names })),
+    Layer.provide(Phases.component("channels", "SocketDoor", socket)),
+    Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
+    Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
+    Layer.provide(Stopping.layer),
     Layer.provideMerge(Shutdown.layer),
-    Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
-    Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
+    Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
+    Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
     Layer.provide(AgentModels.layer(agents)),
     Layer.provide(Observability.layer(observability))

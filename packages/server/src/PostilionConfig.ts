@@ -16,6 +16,7 @@ import { AgentConfig } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
 import { isSubnet } from "./Peers.ts"
+import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
 import { WebSocketConfig } from "./socket/WebSocketConfig.ts"
 
@@ -93,7 +94,7 @@ export const PostilionConfig = Schema.Struct({
   agents: withDefault(
     Schema.Record({ key: Schema.String, value: AgentConfig }),
     { agent: AGENT },
-    "By id. What names no agent, and no rule routes, is for the first."
+    "By id. What names no agent, and no rule routes, is for the first. Default: one called `agent`."
   ),
   storage: withDefault(
     Schema.NonEmptyString,
@@ -157,7 +158,8 @@ export const PostilionConfig = Schema.Struct({
     "Ways out, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. There may be several of one platform."
   ),
   webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
-  observability: section(ObservabilityConfig, "What is written to the log, and how.")
+  observability: section(ObservabilityConfig, "What is written to the log, and how."),
+  push: section(PushConfig, "Channels that are published in and heard.")
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

@@ -11,6 +11,8 @@ export type Scope = (typeof SCOPES)[number]
 
 const read: ReadonlyArray<Scope> = ["operator", "viewer"]
 const talk: ReadonlyArray<Scope> = ["operator", "agent", "client"]
+/** Within what each channel's own settings let one do. */
+const publish: ReadonlyArray<Scope> = talk
 /** Reaches everyone, so a client may not. */
 const tellAll: ReadonlyArray<Scope> = ["operator", "agent"]
 const operate: ReadonlyArray<Scope> = ["operator"]
@@ -39,9 +41,22 @@ const TABLE = {
   "session.join": talk,
   "session.leave": talk,
   "session.history": talk,
+  /** Of one's own run: one that a message of one's own has caused. */
+  "run.abort": talk,
+  "run.abort.any": operate,
   broadcast: tellAll,
   "events.subscribe": read,
   "events.unsubscribe": read,
+  "push.publish": publish,
+  "push.subscribe": everyone,
+  "push.unsubscribe": everyone,
+  "push.ack": everyone,
+  "push.nack": everyone,
+  "push.history": everyone,
+  "presence.query": everyone,
+  "push.dead-letters.list": read,
+  "push.dead-letters.replay": operate,
+  "push.dead-letters.drop": operate,
   "agents.list": everyone,
   ping: everyone,
   "tokens.create": operate,

@@ -30,6 +30,20 @@ export const AuditRecord = Schema.Struct({
   hash: text("SHA-256 over the hash of the record before and this one's canonical JSON.")
 }).annotations({ identifier: "AuditRecord" })
 
+/** A line of an export. */
+export const AuditLine = Schema.Struct({
+  chain: Schema.String,
+  seq: Schema.Int,
+  at: number("Unix milliseconds."),
+  kind: Schema.String,
+  eventId: Schema.NullOr(Schema.String),
+  data: Members,
+  hash: Sha256
+}).annotations({
+  identifier: "AuditLine",
+  description: "A line of an export: a record's canonical JSON, and its hash as the last member."
+})
+
 /** What a verification answers, line by line: how far it is, and at last what it found. */
 export const Verified = Schema.Union(
   Schema.Struct({ progress: Schema.Struct({ records: Schema.Number, total: Schema.Number }) }),
@@ -91,7 +105,7 @@ export const Audit = HttpApiGroup.make("audit")
       .annotate(Action, "audit.read")
       .annotate(
         OpenApi.Description,
-        "Every record as a line of JSON: its canonical form, with its hash as the last member. Nothing is pruned meanwhile."
+        "Every record, in order. Each line is an `AuditLine`. Nothing is pruned meanwhile."
       )
       .addSuccess(Lines)
   )

@@ -147,7 +147,10 @@ export const AccessControlConfig = Schema.Struct({
 export type AccessControlConfig = typeof AccessControlConfig.Type
 
 /** US dollars per million tokens. */
-export const Price = Schema.Struct({ inputPerMillion: Schema.NonNegative, outputPerMillion: Schema.NonNegative })
+export const Price = Schema.Struct({
+  inputPerMillion: required(Schema.NonNegative, "US dollars per million tokens the model is given."),
+  outputPerMillion: required(Schema.NonNegative, "US dollars per million tokens it answers with.")
+})
 export type Price = typeof Price.Type
 
 /** A day of the calendar, `2026-01-31`. */
@@ -158,7 +161,12 @@ const Day = Schema.String.pipe(
   )
 )
 /** Prices one after the other: each from its day on, until the next one's. */
-const PriceList = Schema.Array(Schema.Struct({ from: Day, ...Price.fields })).pipe(
+const PriceList = Schema.Array(
+  Schema.Struct({
+    from: required(Day, "The day from which it holds, as `2026-01-31`; only in a list of prices."),
+    ...Price.fields
+  })
+).pipe(
   Schema.filter((list) => list.length > 0 || "needs one price at least"),
   Schema.filter(
     (list) => new Set(list.map(({ from }) => from)).size === list.length || "two prices are from the same day"
@@ -174,7 +182,7 @@ export const GatewayConfig = Schema.Struct({
     {
       [DEFAULT_AGENT]: { instructions: "", maxOutputTokens: 1024 }
     },
-    "By id. What names no agent, and no rule routes, is for the first."
+    "By id. What names no agent, and no rule routes, is for the first. Default: one called `agent`."
   ),
   heartbeat: optional(
     Schema.Union(HeartbeatConfig, Schema.Array(HeartbeatConfig)),

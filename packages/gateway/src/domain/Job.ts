@@ -7,7 +7,8 @@ const whole = (least: number) =>
   Schema.Number.pipe(
     Schema.filter(
       (value) =>
-        (Number.isSafeInteger(value) && value >= least) || `must be a whole number, ${least} or more, got ${value}`
+        (Number.isSafeInteger(value) && value >= least) || `must be a whole number, ${least} or more, got ${value}`,
+      { jsonSchema: { type: "integer", minimum: least } }
     )
   )
 /** Characters an instruction may have: it is part of every run. */

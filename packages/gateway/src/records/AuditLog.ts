@@ -45,6 +45,10 @@ export type AuditKind =
   | "delivery.ended"
   | "delivery.replayed"
   | "delivery.dropped"
+  | "push.published"
+  | "push.dead"
+  | "push.replayed"
+  | "push.dropped"
   | "token.created"
   | "token.revoked"
 

@@ -2,6 +2,7 @@ import { AgentConfig as GatewayAgentConfig } from "@postilion/gateway/domain/Con
 import { between, LONGEST_TIMER, optional, Secret, withDefault } from "@postilion/gateway/domain/ConfigFields"
 import type { ConfigProblem } from "@postilion/gateway/domain/ConfigProblem"
 import { Redacted, Schema } from "effect"
+import { didYouMean } from "../config/Nearest.ts"
 
 /** Who serves models, and what they need. */
 export const PROVIDERS = {
@@ -19,7 +20,7 @@ const Model = Schema.String.pipe(
   Schema.filter(
     (model) =>
       MODEL.test(model) ||
-      `must be "offline", or a provider and its model: ${NAMES.map((name) => `${name}/…`).join(", ")}`
+      `must be "offline", or a provider and its model: ${NAMES.map((name) => `${name}/…`).join(", ")}${didYouMean(model.replace(/\/.*$/s, ""), NAMES)}`
   )
 )
 const BaseUrl = Schema.String.pipe(
@@ -38,7 +39,7 @@ export const AgentConfig = Schema.Struct({
   ),
   apiKey: optional(
     Secret,
-    "Default: the environment variable `ANTHROPIC_API_KEY` or `OPENAI_API_KEY`; none for `ollama` and `compatible`."
+    "What the provider knows its customer by. Default: the environment variable `ANTHROPIC_API_KEY` or `OPENAI_API_KEY`; none for `ollama` and `compatible`."
   ),
   modelTimeoutMs: withDefault(between(1, LONGEST_TIMER), 120_000, "Milliseconds the model may take for an answer.")
 })

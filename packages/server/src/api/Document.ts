@@ -45,9 +45,25 @@ const complete = (spec: OpenApi.OpenAPISpec): void => {
   }
 }
 
+/** Has each refusal once, and operations refer to it: they are the same wherever their status is. */
+const shared = (spec: OpenApi.OpenAPISpec): Record<string, unknown> => {
+  const responses: Record<string, unknown> = {}
+  for (const operations of Object.values(spec.paths)) {
+    for (const operation of Object.values(operations)) {
+      for (const [status, response] of Object.entries(operation.responses)) {
+        if (Number(status) < 400) continue
+        const name = `Problem${status}`
+        responses[name] = response
+        Object.assign(operation.responses, { [status]: { $ref: `#/components/responses/${name}` } })
+      }
+    }
+  }
+  return { ...spec, components: { ...spec.components, responses } }
+}
+
 const documented = Api.annotate(OpenApi.Transform, (spec) => {
   complete(spec as OpenApi.OpenAPISpec)
-  return withoutIds(spec) as Record<string, unknown>
+  return withoutIds(shared(spec as OpenApi.OpenAPISpec)) as Record<string, unknown>
 })
 
 /** The OpenAPI document of the REST API, as it is served and as `docs/openapi.json` has it. */

@@ -11,6 +11,7 @@ import { CHANNEL } from "../socket/Rooms.ts"
 import { didYouMean } from "./Nearest.ts"
 import type { Path } from "./Placing.ts"
 import { childOf, describe, keysOf, ofKind, type Shape } from "./Shape.ts"
+import { millisOf } from "./Spellings.ts"
 
 export interface CheckOptions {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -29,6 +30,22 @@ const kindOf = (actual: unknown): "map" | "list" | "value" =>
 
 const depthOf = (issue: ParseResult.ParseIssue): number =>
   ParseResult.ArrayFormatter.formatIssueSync(issue).reduce((most, { path }) => Math.max(most, path.length), 0)
+
+/** Whether all there is to say is that something of another kind had to stand here. */
+const isOfOtherKind = (issue: ParseResult.ParseIssue): boolean => {
+  switch (issue._tag) {
+    case "Type":
+      return true
+    case "Refinement":
+      return issue.kind === "From" && isOfOtherKind(issue.issue)
+    case "Transformation":
+      return isOfOtherKind(issue.issue)
+    case "Composite":
+      return [issue.issues].flat().every(isOfOtherKind)
+    default:
+      return false
+  }
+}
 
 /** A union has an issue for each of its members: what counts is the one whose kind was meant, and of those the one that got furthest. */
 const pruned = (issue: ParseResult.ParseIssue, shape: Shape | undefined): ParseResult.ParseIssue => {
@@ -54,10 +71,11 @@ const pruned = (issue: ParseResult.ParseIssue, shape: Shape | undefined): ParseR
         return first === undefined ? issue : new ParseResult.Composite(issue.ast, issue.actual, [first, ...rest])
       }
       if (ofKind(shape, kindOf(issue.actual)).length === 0) return new ParseResult.Type(issue.ast, issue.actual)
-      const deepest = issues.map((one) => pruned(one, shape)).reduce((a, b) => (depthOf(b) > depthOf(a) ? b : a))
-      return depthOf(deepest) === 0 && kindOf(issue.actual) !== "value"
-        ? new ParseResult.Type(issue.ast, issue.actual)
-        : new ParseResult.Composite(issue.ast, issue.actual, [deepest])
+      const meant = issues.map((one) => pruned(one, shape)).filter((one) => !isOfOtherKind(one))
+      const [first, ...rest] = meant
+      if (first === undefined) return new ParseResult.Type(issue.ast, issue.actual)
+      const deepest = rest.reduce((a, b) => (depthOf(b) > depthOf(a) ? b : a), first)
+      return new ParseResult.Composite(issue.ast, issue.actual, [deepest])
     }
     default:
       return issue
@@ -87,10 +105,18 @@ const isSecret = (shape: Shape | undefined): boolean => {
 }
 
 const wrongType = (shape: Shape, given: unknown): string => {
+  if (given === "") return "must not be empty"
   if (given === null) return `has no value; write ${describe(shape)}, or leave the key out`
   const [value] = ofKind(shape, "value")
-  const isText = value?.kind === "value" && value.text
-  const quotes = isText && (typeof given === "number" || typeof given === "boolean") ? "; put it in quotes" : ""
+  const { flag = false, number, text = false } = value?.kind === "value" ? value : {}
+  const isNumber = number !== undefined && typeof given === "string" && given !== "" && Number.isFinite(Number(given))
+  const isFlag = flag && (given === "true" || given === "false")
+  const quotes =
+    text && (typeof given === "number" || typeof given === "boolean")
+      ? "; put it in quotes"
+      : isNumber || isFlag
+        ? "; take the quotes away"
+        : ""
   const got = isSecret(shape) && kindOf(given) === "value" ? "" : `, got ${shown(given)}`
   return `must be ${describe(shape)}${got}${quotes}`
 }
@@ -110,6 +136,9 @@ const worded = (found: ParseResult.ArrayFormatterIssue, shape: Shape, input: unk
     )
     return { path, message: `unknown key "${last}"${near === "" ? `; keys here: ${known.join(", ")}` : near}` }
   }
+  if (found._tag === "Missing" && typeof path.at(-1) === "number") {
+    return { path: path.slice(0, -1), message: "must not be empty" }
+  }
   if (found._tag === "Missing") {
     const about = keysOf(path.slice(0, -1).reduce<Shape | undefined>(childOf, shape)).get(last)?.about ?? ""
     return { path, message: `"${last}" is missing${about === "" ? "" : `: ${about}`}` }
@@ -117,9 +146,15 @@ const worded = (found: ParseResult.ArrayFormatterIssue, shape: Shape, input: unk
   if (here === undefined) return { path, message: found.message }
   const [value] = ofKind(here, "value")
   const words = value?.kind === "value" ? value.words : []
-  const near = typeof given === "string" && words.length > 0 ? didYouMean(given, words) : ""
-  const isPlain = found._tag === "Type" && /^Expected|^must be a number or|^must be one of/.test(found.message)
-  if (isPlain || found.message.startsWith("Expected")) return { path, message: wrongType(here, given) + near }
+  const names = found.message.includes("is not an IANA time zone") ? Intl.supportedValuesOf("timeZone") : words
+  const near = typeof given === "string" && names.length > 0 ? didYouMean(given, names) : ""
+  const isPlain =
+    /^Expected/.test(found.message) || (found._tag === "Type" && /^must be (?:a number or|one of)/.test(found.message))
+  if (isPlain) {
+    const asTime = last.endsWith("Ms") && typeof given === "string" && millisOf(given) !== undefined
+    const time = asTime ? `; write ${last.slice(0, -2)}: ${given}` : ""
+    return { path, message: wrongType(here, given) + near + time }
+  }
   return { path, message: found.message + near }
 }
 

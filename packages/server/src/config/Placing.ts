@@ -72,19 +72,21 @@ class Placing {
   private map(written: Written & { readonly kind: "map" }, shape: Shape | undefined, path: Path): unknown {
     const found: Record<string, unknown> = Object.create(null)
     const from = new Map<string, string>()
+    const parts = new Map<string, string>()
     for (const { at, key, value } of written.entries) {
       const spelling = spellingOf(key, shape, path.length === 0)
       const target = spelling?.path ?? [key]
       const full = [...path, ...target]
-      // `sslCert` is a part of `ssl`, so that there cannot be both.
-      const before = from.get(keyOf(target)) ?? from.get(keyOf(target.slice(0, 1)))
-      if (before !== undefined && (before !== key || target.length === 1)) {
+      const before = from.get(keyOf(target)) ?? from.get(keyOf(target.slice(0, 1))) ?? parts.get(keyOf(target))
+      if (before !== undefined) {
         // The same key twice is said by the reader.
         if (before !== key)
           this.faults.push({ at, path: full, message: `"${key}" is the same as "${before}"; keep one` })
         continue
       }
       from.set(keyOf(target), key)
+      // `sslCert` is a part of `ssl`, so that there cannot be both.
+      if (target.length > 1) parts.set(keyOf(target.slice(0, 1)), key)
       if (spelling?.discouraged === true) {
         this.warnings.push({ at, path: full, message: `"${key}" is read as ${target.join(".")}; write that` })
       }

@@ -7,7 +7,7 @@ import type { Source } from "./Source.ts"
 export type FileNotice = PlacedProblem
 
 export const noticeAt = (source: Source, file: string, at: number, path: Path, message: string): FileNotice => {
-  const { col, line } = source.lines.linePos(Math.min(at, source.text.length))
+  const { col, line } = source.lines.linePos(Math.min(at, source.text.trimEnd().length))
   return { path: showPath(path), message, file, line: Math.max(line, 1), column: Math.max(col, 1) }
 }
 

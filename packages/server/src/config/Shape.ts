@@ -159,7 +159,9 @@ const numbers = ({ exclusiveMinimum, integer, maximum, minimum }: Bounds): strin
   const kind = integer === true ? "a whole number" : "a number"
   if (least !== undefined && maximum !== undefined) return `${kind} from ${least} to ${maximum}`
   if (least !== undefined) return `${kind}, ${least} or more`
-  if (exclusiveMinimum !== undefined) return `${kind} greater than ${exclusiveMinimum}`
+  if (exclusiveMinimum !== undefined) {
+    return `${kind} greater than ${exclusiveMinimum}${maximum === undefined ? "" : `, ${maximum} at most`}`
+  }
   return kind
 }
 

@@ -83,13 +83,14 @@ class Reader {
       return { ...this.read(meant, start, depth + 1), ...place }
     }
     if (isMap(node)) {
-      const entries = node.items.map(({ key, value }): Entry => {
+      const entries = node.items.flatMap(({ key, value }): ReadonlyArray<Entry> => {
         const name = isScalar(key) ? key.value : key
         const keyAt = isScalar(key) ? (key.range?.[0] ?? start) : start
         if (typeof name !== "string" && typeof name !== "number" && typeof name !== "boolean") {
           this.faults.push({ at: keyAt, message: "a key must be text" })
+          return []
         }
-        return { key: String(name), at: keyAt, value: this.read(value, keyAt, depth + 1) }
+        return [{ key: String(name), at: keyAt, value: this.read(value, keyAt, depth + 1) }]
       })
       return { ...place, kind: "map", entries }
     }
