@@ -9,6 +9,7 @@ import * as Cron from "./commands/Cron.ts"
 import * as DeadLetters from "./commands/DeadLetters.ts"
 import { doctor } from "./commands/Doctor.ts"
 import * as Events from "./commands/Events.ts"
+import * as Push from "./commands/Push.ts"
 import { securityAudit } from "./commands/SecurityAudit.ts"
 import * as Sessions from "./commands/Sessions.ts"
 import * as Setup from "./commands/Setup.ts"
@@ -112,6 +113,7 @@ const entries: readonly [Entry, ...Array<Entry>] = [
     DeadLetters.replay
   ),
   group("token", "Makes and revokes tokens.", Tokens.create, Tokens.list, Tokens.revoke),
+  group("push", "Tells channels something, and hears them.", Push.publish, Push.subscribe),
   one(completions)
 ]
 

@@ -11,6 +11,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 
 NodeRuntime.runMain(run(process.argv), {
   disableErrorReporting: true,
+  // Logs are for `start`, which says how.
+  disablePrettyLogger: true,
   teardown: (exit, onExit) => {
     // A server is ended by a signal, and that is as it should be.
     const signalled = process.argv[2] === "start" ? EXIT.ok : EXIT.interrupted

@@ -7,6 +7,7 @@ import { failed } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { oneLine, paint, print, printJson, printLine, printList, say, when } from "../Output.ts"
 import { asking, reading, target } from "../Reach.ts"
+import { connect } from "../Socket.ts"
 
 const kept = Effect.promise(() => import("../Kept.ts"))
 
@@ -87,8 +88,6 @@ export const explain = Command.make(
   )
 )
 
-const socketUrl = (url: string): string => url.replace(/^http/, "ws")
-
 export const tail = Command.make(
   "tail",
   {
@@ -100,13 +99,7 @@ export const tail = Command.make(
   },
   ({ agentId, json, since, types, ...flags }) =>
     Effect.gen(function* () {
-      const { token, url } = yield* target(flags)
-      const { make } = yield* Effect.promise(() => import("@postilion/client/Client"))
-      const client = yield* make(socketUrl(url), {
-        name: "postilion-cli",
-        role: "viewer",
-        ...(token === undefined ? {} : { token })
-      })
+      const client = yield* connect(yield* target(flags), "viewer")
       const events = yield* client.events
       yield* client.request("events.subscribe", { filter: { types: types?.split(","), agentId }, since })
       yield* Stream.runForEach(events, (event) => {

@@ -21,8 +21,15 @@ const ask: Effect.Effect<Choices, unknown, Prompt.Prompt.Environment> = Effect.g
       { title: "one that Ollama serves here", value: "ollama/qwen3:8b" }
     ]
   })
-  const port = yield* Prompt.integer({ message: "At which port does it listen?", min: 1, max: 65_535 })
-  return { ...CHOICES, agent, instructions, model, port }
+  const port = yield* Prompt.text({
+    message: "At which port does it listen?",
+    default: String(CHOICES.port),
+    validate: (text) =>
+      /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65_535
+        ? Effect.succeed(text)
+        : Effect.fail("a port is a number from 1 to 65535")
+  })
+  return { agent, instructions, model, port: Number(port) }
 })
 
 export const init = Command.make(
