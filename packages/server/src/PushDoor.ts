@@ -1,3 +1,4 @@
+import { Data } from "@postilion/client/PushProtocol"
 import type { GatewayError } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Schema } from "effect"
@@ -44,7 +45,7 @@ const Limit = Schema.NumberFromString.pipe(Schema.between(1, 1_000), Schema.int(
 
 const readMessage = JsonBody.make(
   'a message is { "data": anything, "id"?: string }',
-  Schema.Struct({ data: Schema.Unknown, id: Schema.optional(Name) })
+  Schema.Struct({ data: Data, id: Schema.optional(Name) })
 )
 const readAck = JsonBody.make(
   'an acknowledgement is { "subscription": string, "cursors": [number] }',
