@@ -119,10 +119,11 @@ describe("the documents", () => {
     timeout: 60_000
   }, async () => {
     const variables = { TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
-    const [push = "", note = "", chat = "", seen = "", switched = "", release = ""] = await conversation(
+    const [push = "", note = "", chat = "", seen = "", switched = "", release = "", channel = ""] = await conversation(
       "docs/http.md",
       variables
     )
+    expect(channel).toContain('"data":{"disk":"91%"}}],"cursor":1,"missed":0}')
     expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
     expect(switched).toBe(
       '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'

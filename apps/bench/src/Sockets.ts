@@ -2,7 +2,7 @@ import { fork } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
-import { HttpAddress, Postilion } from "@postilion/server"
+import { HttpAddress, Postilion, type PostilionConfigInput } from "@postilion/server"
 import { Console, Effect, Layer, type Scope } from "effect"
 import { WebSocket, WebSocketServer } from "ws"
 import type { Opening } from "./IdleClients.ts"
@@ -12,14 +12,14 @@ const ROUNDS = 3
 const ECHOES = 20_000
 /** Echoes under way at a time. */
 const WINDOW = 64
-const SUBSCRIBERS = 500
-const FANOUTS = 100
+export const SUBSCRIBERS = 500
+export const FANOUTS = 100
 const IDLE = 10_000
 /** Files that a process has open besides. */
 const OTHER_FILES = 200
 
 /** Where sockets are opened: each says `hello`, if there is something to say, and is ready once that is answered. */
-interface Place {
+export interface Place {
   readonly url: string
   readonly hello: string | undefined
   readonly echo: string
@@ -27,28 +27,32 @@ interface Place {
   readonly toAll: string
 }
 
-const connectFrame = JSON.stringify({
+export const connectFrame = JSON.stringify({
   jsonrpc: "2.0",
   id: 0,
   method: "connect",
   params: { protocol: [1, 1], role: "operator", token: "bench", client: { name: "bench", version: "1" } }
 })
 
-const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
+/** Where a gateway's sockets are opened. */
+export const gateway = (push: PostilionConfigInput["push"] = {}): Effect.Effect<string, never, Scope.Scope> => {
   const webSocket = {
     maxConnections: 100_000,
     maxMessagesPerMinute: Number.MAX_SAFE_INTEGER,
     // The readers share the process with the server: they cannot keep up while it sends.
     maxBufferedBytes: 2 ** 28
   }
-  const layer = Postilion.layer({ storage: ":memory:", port: 0, tokens: { bench: "bench" }, webSocket }).pipe(
+  const layer = Postilion.layer({ storage: ":memory:", port: 0, tokens: { bench: "bench" }, webSocket, push }).pipe(
     Layer.provide(layerScripted(() => Effect.dieMessage("nothing is executed here")))
   )
-  const { url } = yield* Effect.flatMap(Layer.build(Layer.orDie(layer)), (context) =>
-    Effect.provide(HttpAddress, context)
+  return Effect.flatMap(Layer.build(Layer.orDie(layer)), (context) =>
+    Effect.map(Effect.provide(HttpAddress, context), ({ url }) => `${url.replace("http", "ws")}/ws`)
   )
+}
+
+const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
   return {
-    url: `${url.replace("http", "ws")}/ws`,
+    url: yield* gateway(),
     hello: connectFrame,
     echo: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
     toAll: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "broadcast", params: { text: "x".repeat(100) } })
@@ -56,7 +60,7 @@ const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
 })
 
 /** `ws` with nothing around it: sends back what it gets, or sends it to everyone. */
-const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
+export const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
   Effect.acquireRelease(
     Effect.async<WebSocketServer>((resume) => {
       const server = new WebSocketServer({ port: 0, host: "127.0.0.1", perMessageDeflate: false })
@@ -81,7 +85,7 @@ const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
   })
 )
 
-const open = ({ hello, url }: Place): Effect.Effect<WebSocket, never, Scope.Scope> =>
+export const open = ({ hello, url }: Place): Effect.Effect<WebSocket, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<WebSocket>((resume) => {
       const socket = new WebSocket(url)
