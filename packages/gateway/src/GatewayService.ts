@@ -297,6 +297,7 @@ export const make = (config: GatewayConfig) =>
               waiting: dispatcher.waiting(),
               running: dispatcher.running()
             },
+            agents: dispatcher.agents(),
             deliveries: outbox.counts(),
             scheduler: scheduler.status(),
             switches,

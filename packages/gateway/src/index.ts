@@ -16,6 +16,7 @@ export { digestOf, type Proposal } from "./domain/Proposal.ts"
 export type * from "./domain/Run.ts"
 export type * from "./domain/Session.ts"
 export type {
+  AgentStatus,
   ComponentStatus,
   GatewayStats,
   GatewayStatus,

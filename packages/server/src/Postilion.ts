@@ -6,6 +6,7 @@ import * as AuditSigning from "./AuditSigning.ts"
 import * as CallbackChannel from "./CallbackChannel.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
+import * as OutsideAgents from "./OutsideAgents.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
@@ -32,6 +33,7 @@ const compose = (
     host,
     maxBodyBytes,
     maxFailedAttempts,
+    outside,
     port,
     push,
     ssl: _ssl,
@@ -66,6 +68,7 @@ const compose = (
     Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
     Layer.provide(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
+    Layer.provide(OutsideAgents.layer(outside)),
     Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
     Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))

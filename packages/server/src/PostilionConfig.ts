@@ -2,6 +2,7 @@ import { GatewayConfigError } from "@postilion/gateway"
 import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { Callbacks } from "./CallbackChannel.ts"
+import { OutsideConfig } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
 import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
@@ -116,6 +117,8 @@ export const PostilionConfig = Schema.Struct({
   drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000),
   /** Places on the web that take answers, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. Default: none. */
   callbacks: withDefault(Callbacks, {}),
+  /** Agents that are programs of their own: they connect to `/ws` and take the runs from there. Default: none. */
+  outside: withDefault(OutsideConfig, {}),
   /** The control plane at `/ws`. */
   webSocket: Schema.optionalWith(WebSocketConfig, { default: () => Schema.decodeSync(WebSocketConfig)({}) }),
   /** Channels that are published in and heard. */
@@ -126,7 +129,16 @@ export type PostilionConfigInput = typeof PostilionConfig.Encoded
 
 /** Checks a configuration and fills in its defaults. An unknown key is an error. */
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
-  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(Effect.mapError(configError))
+  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
+    Effect.mapError(configError),
+    Effect.tap(({ agents, outside }) => {
+      const unknown = Object.keys(outside).find((id) => !Object.hasOwn(agents, id))
+      if (unknown === undefined) return Effect.void
+      const path = `outside.${unknown}`
+      const message = `configuration: ${path}: there is no agent "${unknown}"; agents: ${Object.keys(agents).join(", ")}`
+      return new GatewayConfigError({ path, message })
+    })
+  )
 
 /** The operator's token in the environment variable `POSTILION_TOKEN`. An empty one is none that could be meant. */
 export const environmentToken: Effect.Effect<Redacted.Redacted<string> | undefined, GatewayConfigError> = Effect.gen(

@@ -16,6 +16,7 @@ export type Again = readonly [method: Call, params: object]
 export const make = () => {
   const joined = new Map<string, Joined>()
   let subscription: { readonly filter: Params<"events.subscribe">["filter"]; cursor: string } | undefined
+  let serving: Params<"agent.serve"> | undefined
   let resumeToken: string | undefined
   let principal = ""
   let seq = 0
@@ -37,7 +38,8 @@ export const make = () => {
       ...[...joined.values()].map(({ cursor, params }): Again => ["session.join", { ...params, since: cursor }]),
       ...(subscription === undefined
         ? []
-        : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const])
+        : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const]),
+      ...(serving === undefined ? [] : [["agent.serve", serving] as const])
     ],
     /** Whether it was not told before; then that is where this client stands. */
     isNew: (event: Event): boolean => {
@@ -62,6 +64,9 @@ export const make = () => {
     left: (ref: Ref): void => void joined.delete(keyOf(ref)),
     subscribed: (filter: Params<"events.subscribe">["filter"], cursor: string): void => {
       subscription = { filter, cursor }
+    },
+    serves: (params: Params<"agent.serve">): void => {
+      serving = params.agents.length === 0 ? undefined : params
     },
     unsubscribed: (): void => {
       subscription = undefined

@@ -16,6 +16,8 @@ export const LimitsConfig = Schema.Struct({
   maxBatch: withDefault(BatchSize, 1_000),
   /** Runs at a time, over all agents. Default: 8. */
   maxConcurrentRuns: withDefault(PositiveInt, 8),
+  /** Runs of one agent that may wait for their turn; then further events for it are refused as `overloaded`. Default: 10,000. */
+  maxWaitingRuns: withDefault(PositiveInt, 10_000),
   /** Milliseconds after which a run is interrupted. Default: 600,000. */
   runTimeoutMs: withDefault(Positive, 600_000),
   /**
