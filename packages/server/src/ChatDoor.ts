@@ -1,12 +1,10 @@
-import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
+import { type EventRecord, GatewayError, type GatewayEvent, GatewayService, Reconfiguration } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Schema, Stream } from "effect"
 import { json, orProblem } from "./HttpAnswers.ts"
 import * as JsonBody from "./JsonBody.ts"
 
 export interface ChatDoorOptions {
-  /** What a sender without access is answered. */
-  readonly replyToUnknown: string | undefined
   /** Where a message may have its answer sent, besides being answered here. */
   readonly channels: ReadonlySet<string>
 }
@@ -59,7 +57,8 @@ const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
 const held = (record: EventRecord): Problem.HttpAnswer =>
   json(202, summary(record), { location: `/events/${record.event.id}` })
 
-const answerOf = (record: EventRecord, { replyToUnknown }: ChatDoorOptions): Problem.HttpAnswer => {
+/** `replyToUnknown`: what a sender without access is answered. */
+const answerOf = (record: EventRecord, replyToUnknown: string | undefined): Problem.HttpAnswer => {
   const { event, policy, reason, run } = record
   if (run !== undefined && run.state !== "completed") {
     return Problem.problem(500, `the agent did not answer: ${run.error ?? `the run was ${run.state}`}`, {
@@ -75,9 +74,10 @@ const answerOf = (record: EventRecord, { replyToUnknown }: ChatDoorOptions): Pro
 }
 
 /** The chat door: a message is an event of the source `channel`, and its answer that of the run. */
-export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, GatewayService> =>
+export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, GatewayService | Reconfiguration> =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
+    const { current } = yield* Reconfiguration
     const closing = yield* Deferred.make<void>()
 
     /** Waits for the first decision on an event. */
@@ -127,7 +127,7 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
         // Where another run of its session took it over, that one's answer is its answer.
         const { answer, record: last } =
           run?.state === "merged" && mergedInto !== undefined ? yield* end(mergedInto) : own
-        return answer({ ...last, event }, options)
+        return answer({ ...last, event }, current().accessControl.replyToUnknown)
       })
     const closed = (eventId: string) => Effect.zipRight(Deferred.await(closing), Effect.map(find(eventId), held))
 

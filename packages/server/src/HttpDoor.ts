@@ -3,6 +3,7 @@ import {
   Explanation,
   GatewayService,
   type Journal,
+  type Reconfiguration,
   type Store,
   supervise,
   WebhookRouter
@@ -271,5 +272,13 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  Access.Access | Tokens | HttpListener | GatewayService | BudgetLedger | Journal | Store | WebhookRouter
+  | Access.Access
+  | Tokens
+  | HttpListener
+  | GatewayService
+  | Reconfiguration
+  | BudgetLedger
+  | Journal
+  | Store
+  | WebhookRouter
 > => Layer.scopedDiscard(make(options))

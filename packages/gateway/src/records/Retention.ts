@@ -35,7 +35,7 @@ export interface Pruned {
  * way or counts in a budget's window that is; one whose answer is still to be sent, or seen to; one with an idempotency key, for three days; the last hundred ticks of each
  * agent and the last event it had besides; turns of a session that `isActive`.
  */
-export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) =>
+export const make = (retention: RetentionConfig, agents: () => ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
@@ -51,7 +51,7 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
     /** The events each agent's heartbeat is to remember, and the very last of all, which numbers go on from. */
     const remembered = Effect.gen(function* () {
       const ids = new Set<string>()
-      for (const agent_id of agents) {
+      for (const agent_id of agents()) {
         const where = { agent_id, source: "heartbeat" } as const
         const ticks = yield* store.find("events", { where, orderBy: ["seq", "desc"], limit: KEPT_TICKS })
         for (const { id } of ticks) ids.add(id)

@@ -17,7 +17,7 @@ export interface MethodOptions {
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
-  readonly agents: ReadonlyArray<string>
+  readonly agents: () => ReadonlyArray<string>
   readonly maxSessions: number
   readonly now: () => number
 }
@@ -136,7 +136,7 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
             gateway.submit({
               source: "channel",
               payload: { text },
-              metadata: { channel: CHANNEL, chatId: name.session, type: "message" },
+              metadata: { channel: CHANNEL, chatId: name.session, type: "message", context: room.context },
               sender,
               agentId,
               sessionKey: sessionKeyOf(name),
@@ -187,7 +187,7 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
       "approvals.deny": ({ principal }, { id }) =>
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
-      "agents.list": () => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) })
+      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) })
     }
     return handlers
   })
