@@ -227,7 +227,7 @@ heartbeat: { interval: 1 hour, deliverTo: { channel: ops, target: a } }
 `
           yield* write(BASE + crons("0 10 * * *"))
           yield* reloaded()
-          const jobs = scheduler.list({ includeDisabled: true }).sort((x, y) => x.name.localeCompare(y.name))
+          const jobs = [...scheduler.list({ includeDisabled: true })].sort((x, y) => x.name.localeCompare(y.name))
           expect(jobs.map(({ enabled, name, schedule }) => [name, enabled, schedule])).toMatchObject([
             ["a", false, { expression: "0 9 * * *" }],
             ["b", true, { expression: "0 10 * * *" }]
