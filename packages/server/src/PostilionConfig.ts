@@ -9,10 +9,11 @@ import {
   section,
   withDefault
 } from "@postilion/gateway/domain/ConfigFields"
+import { problemError } from "@postilion/gateway/domain/ConfigProblem"
 import { configError } from "@postilion/gateway/domain/ConfigProblems"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
-import { AgentConfig } from "./agents/AgentConfig.ts"
+import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
 import { isSubnet } from "./Peers.ts"
@@ -164,7 +165,13 @@ export type PostilionConfigInput = typeof PostilionConfig.Encoded
 
 /** Checks a configuration and fills in its defaults. An unknown key is an error. */
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
-  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(Effect.mapError(configError))
+  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
+    Effect.mapError(configError),
+    Effect.tap(({ agents }) => {
+      const [problem] = agentProblems(agents)
+      return problem === undefined ? Effect.void : problemError(problem)
+    })
+  )
 
 /** The operator's token in the environment variable `POSTILION_TOKEN`. An empty one is none that could be meant. */
 export const environmentToken: Effect.Effect<Redacted.Redacted<string> | undefined, GatewayConfigError> = Effect.gen(

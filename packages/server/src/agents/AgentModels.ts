@@ -1,7 +1,7 @@
 import { AgentRunner, GatewayConfigError } from "@postilion/gateway"
 import type { AgentRunnerShape } from "@postilion/gateway/runs/AgentRunner"
 import { Context, Effect, Layer, Record, Redacted, Scope } from "effect"
-import { type AgentConfig, modelOf, PROVIDERS } from "./AgentConfig.ts"
+import { type AgentConfig, modelOf, needsKey, PROVIDERS } from "./AgentConfig.ts"
 
 const withoutModel = ({ apiKey: _, baseUrl: _url, model: _model, modelTimeoutMs: _timeout, ...agent }: AgentConfig) =>
   agent
@@ -52,14 +52,10 @@ const build = (
     return yield* Layer.build(layer)
   }).pipe(
     Effect.map(Context.get(AgentRunner)),
-    Effect.mapError(
-      (cause) =>
-        new GatewayConfigError({
-          path: `agents.${id}.model`,
-          message: `configuration: agents.${id}.model: ${model} needs a key: ${cause.message}`,
-          cause
-        })
-    )
+    Effect.mapError((cause) => {
+      const path = `agents.${id}.model`
+      return new GatewayConfigError({ path, message: `configuration: ${path}: ${needsKey(model)}`, cause })
+    })
   )
 
 /** Runs agents on no model; their answers say so. */
