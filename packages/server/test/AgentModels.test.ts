@@ -103,7 +103,7 @@ describe("what an agent is run on", () => {
       const unkeyed = refusal({ model: "openai/gpt" }).pipe(
         Effect.withConfigProvider(ConfigProvider.fromMap(new Map()))
       )
-      expect(yield* unkeyed).toMatch(/^agents\.own\.model: .*openai\/gpt needs a key: .*OPENAI_API_KEY/)
+      expect(yield* unkeyed).toMatch(/^agents\.own\.model: .*openai\/gpt needs a key; set OPENAI_API_KEY/)
       expect(yield* refusal({ apiKey: "k" })).toMatch(/^agents\.own\.apiKey: .*has no effect/)
     })
   )
