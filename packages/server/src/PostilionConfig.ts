@@ -9,13 +9,14 @@ import {
   section,
   withDefault
 } from "@postilion/gateway/domain/ConfigFields"
+import { problemError } from "@postilion/gateway/domain/ConfigProblem"
 import { configError } from "@postilion/gateway/domain/ConfigProblems"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
-import { AgentConfig } from "./agents/AgentConfig.ts"
+import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
-import { OutsideConfig } from "./OutsideConfig.ts"
+import { OutsideConfig, outsideProblems } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
 import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
@@ -175,11 +176,8 @@ export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, Gat
   Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
     Effect.mapError(configError),
     Effect.tap(({ agents, outside }) => {
-      const unknown = Object.keys(outside).find((id) => !Object.hasOwn(agents, id))
-      if (unknown === undefined) return Effect.void
-      const path = `outside.${unknown}`
-      const message = `configuration: ${path}: there is no agent "${unknown}"; agents: ${Object.keys(agents).join(", ")}`
-      return new GatewayConfigError({ path, message })
+      const [problem] = [...agentProblems(agents), ...outsideProblems({ agents, outside })]
+      return problem === undefined ? Effect.void : problemError(problem)
     })
   )
 
