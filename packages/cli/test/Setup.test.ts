@@ -5,7 +5,7 @@ import { batch, folder, freePort, project } from "./Support.ts"
 
 const modeOf = (file: string): number => statSync(file).mode & 0o777
 
-describe("setting up", { timeout: 60_000 }, () => {
+describe("setting up", { timeout: 180_000 }, () => {
   it("makes a configuration that is right, with secrets nobody else can read, and leaves one alone that is there", async () => {
     const cwd = folder()
     const [made, again, checked, shown, json, forced, mute] = await batch(
