@@ -15,7 +15,7 @@ import type { Task, Took } from "./WebhookSenders.ts"
 const ROUNDS = 3
 const SENDERS = [1, 32, 256] as const
 const SECRET = "It's a Secret to Everybody"
-const requestsFor = (senders: number): number => (senders === 1 ? 3_000 : 30_000)
+const requestsFor = (senders: number): number => (senders === 1 ? 1_000 : 10_000)
 
 const senders: Effect.Effect<ChildProcess, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => fork(fileURLToPath(new URL("./WebhookSenders.js", import.meta.url)), { execArgv: [] })),

@@ -4,6 +4,7 @@ import { backtest } from "./Backtest.ts"
 import { decisions } from "./Decisions.ts"
 import { durable } from "./Durable.ts"
 import { memory } from "./Memory.ts"
+import { push } from "./Push.ts"
 import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
 import { schedules } from "./Schedules.ts"
@@ -17,6 +18,7 @@ const benchmarks = {
   schedules: Effect.map(schedules, table),
   sockets: Effect.map(sockets, table),
   webhooks: Effect.map(webhooks, table),
+  push: Effect.map(push, table),
   memory,
   backtest
 }

@@ -11,7 +11,10 @@ export const Channel = Schema.String.pipe(
   Schema.maxLength(LONGEST_CHANNEL),
   Schema.annotations({ description: "Letters, digits and `._:-`, up to 100." })
 )
-const Data = Schema.Unknown.annotations({ description: "Any JSON." })
+/** What a message says. */
+export const Data = Schema.Unknown.pipe(
+  Schema.filter((data) => data !== undefined || "is missing", { jsonSchema: {}, description: "Any JSON." })
+)
 export const Cursors = described(
   Schema.NonEmptyArray(Schema.NonNegativeInt).pipe(Schema.maxItems(MOST_CURSORS)),
   "The `cursor`s of PUSHes, or of a PUSH_GAP, which that takes note of."

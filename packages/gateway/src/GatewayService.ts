@@ -306,6 +306,7 @@ export const make = (config: GatewayConfig) =>
               waiting: dispatcher.waiting(),
               running: dispatcher.running()
             },
+            agents: dispatcher.agents(),
             deliveries: outbox.counts(),
             scheduler: scheduler.status(),
             switches,

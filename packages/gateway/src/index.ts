@@ -18,6 +18,7 @@ export type { Route } from "./domain/Routing.ts"
 export type * from "./domain/Run.ts"
 export type * from "./domain/Session.ts"
 export type {
+  AgentStatus,
   ComponentStatus,
   GatewayStats,
   GatewayStatus,

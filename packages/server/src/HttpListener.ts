@@ -17,6 +17,8 @@ export interface HttpListenerOptions {
   readonly maxBodyBytes: number
   /** Milliseconds a request's body may take to arrive; longer is answered 408. */
   readonly bodyTimeoutMs: number
+  /** Milliseconds a client may take to read some of an answer that is sent as it comes; then it is cut off. Default: 60,000. */
+  readonly stallMs?: number
   /** What connections are secured with. Default: nothing, it is HTTP. */
   readonly tls?: Tls.Secured | undefined
 }
@@ -94,14 +96,13 @@ const closed = Problem.problem(503, "the gateway is starting or stopping; try ag
   headers: { "retry-after": "5" }
 })
 
-/** Milliseconds a client may take to read some of an answer that is sent as it comes; then it is cut off. */
 const STALLED = 60_000
 
 /** Sends one more piece of an answer, and waits until there is room for the next. */
-const write = (response: ServerResponse, chunk: string): Effect.Effect<void, Error> =>
+const write = (response: ServerResponse, chunk: string, stallMs: number): Effect.Effect<void, Error> =>
   Effect.async<void, Error>((resume) => {
     if (response.write(chunk)) return resume(Effect.void)
-    const timer = setTimeout(() => resume(Effect.fail(new Error("the client has stopped reading"))), STALLED)
+    const timer = setTimeout(() => resume(Effect.fail(new Error("the client has stopped reading"))), stallMs)
     const onDrain = (): void => {
       clearTimeout(timer)
       resume(Effect.void)
@@ -180,23 +181,33 @@ const make = (options: HttpListenerOptions) =>
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
       response.end(body)
     }
-    const stream = ({ chunks, headers, status }: StreamedAnswer, response: ServerResponse): Effect.Effect<void> =>
-      Effect.suspend(() => {
+    const stream = ({ chunks, headers, status }: StreamedAnswer, response: ServerResponse): Effect.Effect<void> => {
+      const begin = (): void => {
+        if (response.headersSent) return
         if (handler === undefined) response.shouldKeepAlive = false
         response.writeHead(status, headers)
-        if (response.req.method === "HEAD") return Effect.void
-        return Stream.runForEach(chunks, (chunk) => write(response, chunk))
-      }).pipe(
-        Effect.matchCauseEffect({
-          onSuccess: () => Effect.sync(() => void response.end()),
-          // Cut off, so that nobody takes what was sent for all of it.
-          onFailure: (cause) =>
-            Effect.zipRight(
-              Effect.logWarning("an answer was cut off", cause),
-              Effect.sync(() => void response.destroy())
-            )
-        })
-      )
+      }
+      const sent =
+        response.req.method === "HEAD"
+          ? Effect.void
+          : Stream.runForEach(chunks, (chunk) => {
+              begin()
+              return write(response, chunk, options.stallMs ?? STALLED)
+            })
+      return Effect.matchCauseEffect(sent, {
+        onSuccess: () =>
+          Effect.sync(() => {
+            begin()
+            response.end()
+          }),
+        onFailure: (cause) =>
+          Effect.zipRight(
+            Effect.logError("sending an answer failed", cause),
+            // What was begun is cut off, so that nobody takes what was sent for all of it.
+            Effect.sync(() => (response.headersSent ? void response.destroy() : send(response, Problem.internalError)))
+          )
+      })
+    }
     const answer = (response: ServerResponse, effect: Effect.Effect<Answer>): void => {
       let stop = (): void => {}
       const cancel = run(effect, {

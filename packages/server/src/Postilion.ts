@@ -9,6 +9,7 @@ import * as ConfigFile from "./ConfigFile.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
+import * as OutsideAgents from "./OutsideAgents.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
@@ -38,6 +39,7 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     observability,
+    outside,
     port,
     push,
     ssl: _ssl,
@@ -78,6 +80,7 @@ const compose = (
     Layer.provide(Stopping.layer),
     Layer.provideMerge(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
+    Layer.provide(OutsideAgents.layer(outside)),
     Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
     Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),

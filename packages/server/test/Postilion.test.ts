@@ -57,6 +57,16 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     expect((yield* request("/status", as("v1ewer"))).status).toBe(200)
     expect((yield* request("/pause", { ...as("v1ewer"), method: "POST" })).status).toBe(403)
   }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t", vera: { token: "v1ewer", scopes: ["viewer"] } } }))),
+  // More of it in OutsideAgents.test.ts.
+  outside: Effect.gen(function* () {
+    const { body } = yield* request("/status", as(ADA))
+    expect(body.agents).toMatchObject([
+      { id: "agent", limit: 8 },
+      { id: "far", limit: 0 }
+    ])
+    const error = 'outside.near: there is no agent "near"; agents: agent'
+    expect(yield* failure({ outside: { near: {} } })).toContain(error)
+  }).pipe(Effect.provide(server({ agents: { agent: {}, far: {} }, outside: { far: {} } }))),
   // More of these in Access.test.ts.
   maxFailedAttempts: Effect.gen(function* () {
     expect((yield* request("/status", as("wrong"))).status).toBe(401)

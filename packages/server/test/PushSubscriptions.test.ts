@@ -102,6 +102,26 @@ describe("a durable subscription", () => {
     }).pipe(Effect.provide(alerts({ ackTimeoutMs: 10_000, maxAttempts: 1 })))
   )
 
+  it.scoped("asked for again, tells again what was not acknowledged", () =>
+    Effect.gen(function* () {
+      const bob = yield* connected(BOB, "agent")
+      const eve = yield* connected(EVE)
+      yield* subscribe(eve, pager)
+      for (const n of [1, 2]) yield* publish(bob, n)
+      yield* hears(eve, 2)
+      yield* ack(eve, 1)
+      expect((yield* subscribe(eve, pager)).result).toEqual({ cursor: 1, created: false })
+      yield* hears(eve, 3)
+      yield* settled(eve)
+      expect(pushes(eve).map(({ attempt, cursor }) => [cursor, attempt])).toEqual([
+        [1, 1],
+        [2, 1],
+        [2, 1]
+      ])
+      expect(eve.told("ERROR")).toEqual([])
+    }).pipe(Effect.provide(alerts({})))
+  )
+
   it.scoped("no more than maxInFlight wait to be acknowledged, also of those that come out of order", () =>
     Effect.gen(function* () {
       const bob = yield* connected(BOB, "agent")

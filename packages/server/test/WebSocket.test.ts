@@ -205,7 +205,7 @@ describe("sessions", () => {
 })
 
 describe("the gateway's events", () => {
-  it.scoped("are told to who subscribes, as filtered, and from a cursor on", () =>
+  it.scoped("N24: are told to who subscribes, as filtered, and from a cursor on", () =>
     Effect.gen(function* () {
       const vera = yield* connected(VERA, "viewer")
       const types = ["ProactiveActionInitiated", "ProactiveActionCompleted"]

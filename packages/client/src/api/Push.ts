@@ -2,7 +2,7 @@ import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Channel, Cursors, Presence, PushMessage } from "../PushProtocol.ts"
+import { Channel, Cursors, Data, Presence, PushMessage } from "../PushProtocol.ts"
 import { Action, described, Instant, limit, MaybeText, maybe, name, number, text, whole } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unprocessable, Unreadable } from "./Problem.ts"
 
@@ -25,7 +25,7 @@ export const Push = HttpApiGroup.make("push")
       .setPath(ChannelName)
       .setPayload(
         Schema.Struct({
-          data: Schema.Unknown.annotations({ description: "Any JSON." }),
+          data: Data,
           id: maybe(described(Name, "The publisher's own id of the message: published twice, it is the same message."))
         }).annotations({ title: "a message" })
       )

@@ -37,6 +37,15 @@ export interface ComponentStatus {
   readonly lastError: string | undefined
 }
 
+/** How an agent's runs stand. */
+export interface AgentStatus {
+  readonly id: string
+  readonly running: number
+  readonly waiting: number
+  /** Runs it may have at a time, as things stand: 0 for one that is outside, and not there. */
+  readonly limit: number
+}
+
 /** How the scheduler stands. */
 export interface SchedulerStatus {
   /** Whether jobs fire. */
@@ -69,6 +78,7 @@ export interface GatewayStatus {
     readonly waiting: number
     readonly running: number
   }
+  readonly agents: ReadonlyArray<AgentStatus>
   readonly deliveries: DeliveryCounts
   readonly scheduler: SchedulerStatus
   /** Agents (`*`: all) that are not running. */

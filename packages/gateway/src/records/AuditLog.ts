@@ -32,6 +32,7 @@ export type AuditKind =
   /** Instants of a job made no event: the first of them, and until when as it was written. */
   | "job.skipped"
   | "policy.changed"
+  | "policy.promoted"
   | "session.overflowed"
   | "session.deleted"
   | "session.imported"

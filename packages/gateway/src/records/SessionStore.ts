@@ -60,10 +60,10 @@ export interface SessionStoreShape {
    */
   readonly import: (
     sessions: ReadonlyArray<ImportedSession>,
-    options?: { readonly replace?: boolean }
+    options?: { readonly replace?: boolean; readonly by?: string }
   ) => Effect.Effect<void, StoreError | GatewayError>
-  /** Removes a session and its turns; `false` when there is none of that key. */
-  readonly delete: (key: string) => Effect.Effect<boolean, StoreError | GatewayError>
+  /** Removes a session and its turns; `false` when there is none of that key. `by` is recorded with it; default: `program`. */
+  readonly delete: (key: string, by?: string) => Effect.Effect<boolean, StoreError | GatewayError>
   /** Removes a session's turns and keeps the session. */
   readonly clear: (key: string) => Effect.Effect<void, GatewayError>
   /** Removes the sessions without a turn for `ttlMillis`, but not those `isActive` names. Returns how many. */
@@ -163,19 +163,23 @@ export const make = Effect.gen(function* () {
         ]
       )
     )
-  const exported = Stream.paginateChunkEffect("", (after) =>
+  const exported = Stream.paginateChunkEffect<string | undefined, Session, StoreError, never>(undefined, (after) =>
     Effect.map(
-      store.find("sessions", { where: { key: { gt: after } }, orderBy: ["key", "asc"], limit: PAGE }),
+      store.find("sessions", {
+        where: { key: after === undefined ? undefined : { gt: after } },
+        orderBy: ["key", "asc"],
+        limit: PAGE
+      }),
       (rows) => [
         Chunk.unsafeFromArray(rows.map(toSession)),
         rows.length < PAGE ? Option.none() : Option.fromNullable(rows.at(-1)?.key)
       ]
     )
   ).pipe(Stream.flatMap((session) => Stream.concat(Stream.make({ session }), lines(session))))
-  const remove = (tx: Tx, key: string) => {
+  const remove = (tx: Tx, key: string, by: object = {}) => {
     tx.write({ op: "delete", table: "turns", where: { session_key: key } })
     tx.write({ op: "delete", table: "sessions", where: { key } })
-    audit.append(tx, { kind: "session.deleted", data: { sessionKey: key } })
+    audit.append(tx, { kind: "session.deleted", data: { sessionKey: key, ...by } })
   }
   const get = (key: string) =>
     Effect.map(store.find("sessions", { where: { key } }), ([row]) => (row === undefined ? undefined : toSession(row)))
@@ -217,7 +221,7 @@ export const make = Effect.gen(function* () {
         (rows) => rows.map(toTurn).reverse()
       ),
     export: exported,
-    import: (imported, { replace = false } = {}) =>
+    import: (imported, { by = "program", replace = false } = {}) =>
       Effect.gen(function* () {
         const there = yield* present(imported.map(({ key }) => key))
         if (there.length > 0 && !replace) {
@@ -234,16 +238,16 @@ export const make = Effect.gen(function* () {
               table: "sessions",
               row: { key, agent_id: agentId, updated_at: updatedAt.getTime() }
             })
-            audit.append(tx, { kind: "session.imported", data: { sessionKey: key, turns: turns.length } })
+            audit.append(tx, { kind: "session.imported", data: { sessionKey: key, turns: turns.length, by } })
           }
         })
       }),
-    delete: (key) =>
+    delete: (key, by = "program") =>
       Effect.flatMap(get(key), (session) =>
         session === undefined
           ? Effect.succeed(false)
           : Effect.as(
-              journal.step((tx) => remove(tx, key)),
+              journal.step((tx) => remove(tx, key, { by })),
               true
             )
       ),

@@ -14,8 +14,8 @@ export const jobs = Effect.map(
   (scheduler) =>
     ({
       list: () => Effect.sync(() => ({ jobs: scheduler.list({ includeDisabled: true }) })),
-      add: ({ payload }) =>
-        Effect.mapBoth(scheduler.add(payload), {
+      add: ({ payload }, { principal: { name } }) =>
+        Effect.mapBoth(scheduler.add(payload, name), {
           onSuccess: ({ next, ...job }) => ({ job, next }),
           onFailure: (error: SchedulerError | GatewayError) =>
             error._tag === "SchedulerError" ? invalid(error.message) : error
@@ -27,9 +27,11 @@ export const jobs = Effect.map(
           if (job === undefined) return yield* notFound(`there is no job "${jobId}"`)
           return { job, next, history: yield* scheduler.history(jobId, urlParams) }
         }).pipe(orMissing),
-      remove: ({ path: { jobId } }) => Effect.as(scheduler.remove(jobId), { removed: jobId }).pipe(orMissing),
-      enable: ({ path: { jobId } }) => orMissing(scheduler.enable(jobId, true)),
-      disable: ({ path: { jobId } }) => orMissing(scheduler.enable(jobId, false)),
-      run: ({ path: { jobId } }) => Effect.map(scheduler.run(jobId), received).pipe(orMissing)
+      remove: ({ path: { jobId } }, { principal: { name } }) =>
+        Effect.as(scheduler.remove(jobId, name), { removed: jobId }).pipe(orMissing),
+      enable: ({ path: { jobId } }, { principal: { name } }) => orMissing(scheduler.enable(jobId, true, name)),
+      disable: ({ path: { jobId } }, { principal: { name } }) => orMissing(scheduler.enable(jobId, false, name)),
+      run: ({ path: { jobId } }, { principal: { name } }) =>
+        Effect.map(scheduler.run(jobId, name), received).pipe(orMissing)
     }) satisfies Handlers<"jobs">
 )

@@ -10,7 +10,19 @@ const Cursor = Schema.parseJson(Schema.Tuple(Schema.DateFromNumber, Schema.Strin
 const encodeCursor = Schema.encodeSync(Cursor)
 const decodeCursor = Schema.decodeUnknown(Cursor)
 const encodeLine = Schema.encodeSync(Schema.parseJson(SessionLine))
-const decodeLine = Schema.decodeUnknownEither(Schema.parseJson(SessionLine), { onExcessProperty: "error" })
+const [OfSession, OfTurn] = SessionLine.members
+const CLOSED = { onExcessProperty: "error" } as const
+const decodeObject = Schema.decodeUnknownEither(
+  Schema.parseJson(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+)
+const decodeSession = Schema.decodeUnknownEither(OfSession, CLOSED)
+const decodeTurn = Schema.decodeUnknownEither(OfTurn, CLOSED)
+/** As the one of the two it means to be, so that what is said to be wrong is what is. */
+const decodeLine = (line: string): Either.Either<SessionLine, ParseResult.ParseError> => {
+  const given = decodeObject(line)
+  if (Either.isLeft(given)) return Either.left(given.left)
+  return "turn" in given.right ? decodeTurn(given.right) : decodeSession(given.right)
+}
 
 const cursorOf = ({ key, updatedAt }: Session): string => Encoding.encodeBase64Url(encodeCursor([updatedAt, key]))
 const sessionAt = (cursor: string) =>
@@ -18,6 +30,8 @@ const sessionAt = (cursor: string) =>
     onSuccess: ([updatedAt, key]) => ({ updatedAt, key }),
     onFailure: () => invalid(`cursor: "${cursor}" is not the \`next\` of a page of sessions`)
   })
+
+const HALF_A_PAIR = /\p{Surrogate}/u
 
 /** Lines read before others are let in between. */
 const SOME = 500
@@ -38,6 +52,10 @@ const read = (text: string, agents: ReadonlyArray<string>) =>
       if (Either.isLeft(decoded)) {
         const [issue] = ParseResult.ArrayFormatter.formatErrorSync(decoded.left)
         return yield* wrong(`${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`.trim())
+      }
+      // What a database would not give back as it was.
+      if (HALF_A_PAIR.test(Object.values(Object.values(decoded.right)[0] ?? {}).join("\n"))) {
+        return yield* wrong("it has half a surrogate pair")
       }
       if ("session" in decoded.right) {
         const { session } = decoded.right
@@ -84,13 +102,15 @@ export const sessions = (agents: ReadonlyArray<string>) =>
           if (session === undefined) return yield* missing(key)
           return { session, turns: yield* store.turns(key, urlParams) }
         }),
-      remove: ({ path: { key } }) =>
-        Effect.flatMap(store.delete(key), (removed) => (removed ? Effect.succeed({ removed: key }) : missing(key))),
+      remove: ({ path: { key } }, { principal: { name } }) =>
+        Effect.flatMap(store.delete(key, name), (removed) =>
+          removed ? Effect.succeed({ removed: key }) : missing(key)
+        ),
       export: () => Effect.succeed(new Lines(Stream.map(store.export, (line) => encodeLine(line)))),
-      import: ({ payload, urlParams: { existing = "refuse" } }) =>
+      import: ({ payload, urlParams: { existing = "refuse" } }, { principal: { name: by } }) =>
         Effect.gen(function* () {
           const { sessions, turns } = yield* read(payload, agents)
-          yield* store.import(sessions, { replace: existing === "replace" })
+          yield* store.import(sessions, { by, replace: existing === "replace" })
           return { sessions: sessions.length, turns }
         })
     } satisfies Handlers<"sessions">

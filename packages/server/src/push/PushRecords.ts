@@ -149,6 +149,7 @@ export const make = (channels: Channels, recent: Recent, loaded: () => void) =>
       journal.step((tx) => {
         const { channel, key, ref } = subscription
         if (!channel.subscriptions.delete(key)) return
+        for (const known of [subscription.inFlight, subscription.retries]) known.clear()
         tx.write({ op: "delete", table: "push_subscriptions", where: ref })
         // Its dead letters stay: they are a person's to look at.
         tx.write({ op: "delete", table: "push_deliveries", where: { ...ref, state: { in: ["acked", "retrying"] } } })

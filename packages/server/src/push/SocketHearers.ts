@@ -85,8 +85,9 @@ export const make = ({ admit, around, channels, config, counts, enter, records }
   }
   /** Has the subscription heard by this connection, and by nobody else. */
   const take = (connection: Connection, subscription: Subscription): void => {
-    const known = attached.get(connection)?.get(subscription.channel.name)?.hearer
-    if (known instanceof Durable && known === subscription.hearer) return
+    const before = attached.get(connection)?.get(subscription.channel.name)
+    // Asked for again, what it was told and has not acknowledged comes again too.
+    if (before !== undefined) detach(connection, before)
     subscription.hearer?.receiver.replaced()
     const hearer = new Durable(subscription, around, receiverOf(connection, subscription.channel.name))
     subscription.hearer = hearer

@@ -3,7 +3,9 @@ import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gate
 import { Effect } from "effect"
 import type { AccessShape } from "../Access.ts"
 import { isOpenTo } from "../Conversations.ts"
+import { OutsideAgents } from "../OutsideAgents.ts"
 import { Push } from "../push/Push.ts"
+import * as AgentMethods from "./AgentMethods.ts"
 import { type Connection, frameOf } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
 import * as PushMethods from "./PushMethods.ts"
@@ -38,6 +40,7 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
     const killSwitch = yield* KillSwitch
     const store = yield* Store
     const push = yield* Push
+    const outside = yield* OutsideAgents
 
     const nameOf = (
       connection: Connection,
@@ -68,7 +71,9 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
         orderBy: ["seq", "asc"],
         limit: PAGE
       })
-    /** Tells a member the answers after `since`; what is answered meanwhile waits behind them. */
+    const drained = (connection: Connection) =>
+      Effect.async<void>((resume) => connection.drained(() => resume(Effect.void)))
+    /** Tells a member the answers after `since`, no faster than they are read; what is answered meanwhile waits behind them. */
     const replay = (room: Room, connection: Connection, since: number) =>
       Effect.gen(function* () {
         const told = new Set<string>()
@@ -79,9 +84,11 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
             const answer = { id, seq, agentId, eventId, outcome, text, preparedAt: new Date(created_at) }
             connection.tell(answerOf(room.name, answer).frame)
             told.add(id)
+            if (connection.isFull()) yield* drained(connection)
           }
           after = rows.at(-1)?.seq ?? after
           more = rows.length === PAGE
+          if (more) yield* drained(connection)
         }
         return told
       }).pipe(
@@ -192,7 +199,8 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
       "agents.list": () => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) }),
-      ...PushMethods.make(push)
+      ...PushMethods.make(push),
+      ...AgentMethods.make(outside, gateway)
     }
     return handlers
   })

@@ -7,6 +7,7 @@ import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
+import { OutsideAgents } from "../OutsideAgents.ts"
 import { Push } from "../push/Push.ts"
 import { inFinalizer, Stopping } from "../Stopping.ts"
 import { errorFrame, lastWords, momentOf } from "./Connection.ts"
@@ -55,11 +56,12 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
     const store = yield* Store
     const stopping = yield* Stopping
     const { sockets: hearers } = yield* Push
+    const outside = yield* OutsideAgents
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
-    const connections = yield* Connections.make(config, rooms, feed, hearers)
+    const connections = yield* Connections.make(config, rooms, feed, hearers, outside)
     const handlers = yield* Methods.make({
       access,
       rooms,
@@ -85,7 +87,7 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const options = { access, config, connections, handlers, hearers, now, run }
+    const options = { access, config, connections, handlers, hearers, outside, now, run }
     /** Where a new socket's place is, and how it is greeted; `undefined`: there is none for it. */
     const placeFor = () => {
       if (peers.size < maxConnections) return { among: peers, handshake }
@@ -173,5 +175,14 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  HttpListener | Access | Stopping | GatewayService | SessionStore | KillSwitch | EventBus | Store | Push
+  | HttpListener
+  | Access
+  | Stopping
+  | GatewayService
+  | SessionStore
+  | KillSwitch
+  | EventBus
+  | Store
+  | Push
+  | OutsideAgents
 > => Layer.scopedDiscard(make(options))
