@@ -5,7 +5,7 @@ const LONGEST_CHANNEL = 100
 const MOST_CURSORS = 1_000
 const MOST_MESSAGES = 1_000
 
-const Channel = Schema.String.pipe(
+export const Channel = Schema.String.pipe(
   Schema.pattern(/^[\w.:-]+$/),
   Schema.maxLength(LONGEST_CHANNEL),
   Schema.annotations({ description: "Letters, digits and `._:-`, up to 100." })

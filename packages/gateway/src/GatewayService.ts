@@ -18,6 +18,7 @@ import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
@@ -56,6 +57,8 @@ export interface GatewayServiceShape {
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /** Events, newest first, a page at a time. */
+  readonly list: (filter?: EventList.EventFilter) => Effect.Effect<EventList.EventPage, GatewayError>
   /**
    * All there is to say of an event: each decision with every policy's answer and the state it saw, who approved, what ran, what
    * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
@@ -254,6 +257,7 @@ export const make = (config: GatewayConfig) =>
     return GatewayService.of({
       submit: (input) => admission.submit(input),
       find,
+      list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,
       run: (input) =>

@@ -1,6 +1,5 @@
 import { BudgetLedger, GatewayService, type GatewayStats, type GatewayStatus, Journal } from "@postilion/gateway"
 import type { Budget } from "@postilion/gateway/domain/Budget"
-import type * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect } from "effect"
 import { Push, type PushShape } from "./push/Push.ts"
 
@@ -138,9 +137,12 @@ const familiesOfPush = (counts: ReturnType<PushShape["counts"]>): ReadonlyArray<
   gauge("push_polls", "Requests that wait for a message.", counts.polls)
 ]
 
+/** What the text is said to be. */
+export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 /** What the gateway knows of itself, in the text format of Prometheus. */
 export const make: Effect.Effect<
-  Effect.Effect<Problem.HttpAnswer>,
+  Effect.Effect<string>,
   never,
   GatewayService | Journal | BudgetLedger | Push
 > = Effect.gen(function* () {
@@ -151,10 +153,6 @@ export const make: Effect.Effect<
   return Effect.gen(function* () {
     const status = yield* gateway.status()
     const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
-    return {
-      status: 200,
-      headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      body: render([...familiesOf(status, budgets, journal.failing() !== undefined), ...familiesOfPush(push.counts())])
-    }
+    return render([...familiesOf(status, budgets, journal.failing() !== undefined), ...familiesOfPush(push.counts())])
   })
 })

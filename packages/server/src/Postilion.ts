@@ -1,6 +1,6 @@
 import type { SqlClient } from "@effect/sql"
 import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer, type Redacted } from "effect"
+import { Context, Effect, Layer, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as CallbackChannel from "./CallbackChannel.ts"
@@ -8,6 +8,7 @@ import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
@@ -56,10 +57,12 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  const agents = Object.keys(gateway.agents)
+  return HttpDoor.layer({ drainDeadlineMs, agents, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })),
+    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents })),
     Layer.provide(Push.layer(push)),
+    Layer.provideMerge(Shutdown.layer),
     Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
@@ -89,7 +92,7 @@ export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
 ): Layer.Layer<
-  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
+  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
 > =>
@@ -100,6 +103,19 @@ export const layer = (
       const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
       return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
     })
+  )
+
+/**
+ * Runs a server until it is interrupted, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, or until `POST /shutdown` asks for
+ * its end; then stops it gracefully.
+ *
+ * ```ts
+ * Postilion.launch(Postilion.layer({ storage: "./ops.sqlite" })).pipe(Effect.provide(OfflineRunner.layer()), NodeRuntime.runMain)
+ * ```
+ */
+export const launch = <E, R>(server: Layer.Layer<Shutdown.Shutdown, E, R>): Effect.Effect<void, E, R> =>
+  Effect.flatMap(Layer.build(server), (context) => Context.get(context, Shutdown.Shutdown).requested).pipe(
+    Effect.scoped
   )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */

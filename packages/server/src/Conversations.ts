@@ -1,45 +1,36 @@
 import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Deferred, Effect, Schema, Stream } from "effect"
-import { json, orProblem } from "./HttpAnswers.ts"
-import * as JsonBody from "./JsonBody.ts"
+import { Deferred, Effect, Stream } from "effect"
 
-export interface ChatDoorOptions {
+export interface ConversationsOptions {
   /** What a sender without access is answered. */
   readonly replyToUnknown: string | undefined
   /** Where a message may have its answer sent, besides being answered here. */
   readonly callbacks: ReadonlySet<string>
 }
 
-export interface ChatDoor {
+export interface Message {
+  readonly text: string
+  readonly chatId: string
+  /** The callback the answer is also sent to. */
+  readonly replyTo?: string | undefined
+}
+
+/** What came of a message. `held`: nobody answers now, since it waits for its time or a person, or since the gateway stops first. */
+export interface Said {
+  readonly record: EventRecord
+  readonly held: boolean
+}
+
+export interface Conversations {
   /**
-   * Hands what a principal says to the gateway and waits for the answer.
-   *
-   * - 200 `{ eventId, decision, policy, reason, reply }`; `reply` is `null` when a policy kept it from the agent.
-   * - 202, the same, with the event's place in `location`: nobody answers now, since it waits for its time or a person, or since
-   *   the gateway stops first.
-   * - 403 the sender has no access, 500 the agent failed, 415 not JSON, 400 not JSON after all, 422 not a message, 503 not now.
+   * Hands what a principal says to the gateway and waits for the answer. Fails where the sender has no access (403), the agent
+   * failed (500), or there is no such callback (422).
    */
-  readonly say: (
-    principal: string,
-    contentType: string | undefined,
-    body: Uint8Array
-  ) => Effect.Effect<Problem.HttpAnswer>
+  readonly say: (principal: string, message: Message) => Effect.Effect<Said, GatewayError | Problem.HttpAnswer>
   /** Nobody is kept waiting from here on. */
   readonly close: Effect.Effect<void>
 }
-
-const LONGEST_CHAT_ID = 256
-
-/** Nothing but what is said, and the callback the answer is also sent to. Who says it is who holds the token, so a body that names a sender is refused. */
-const Message = Schema.Struct({
-  text: Schema.NonEmptyString,
-  chatId: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_CHAT_ID)), {
-    default: () => "default"
-  }),
-  replyTo: Schema.optional(Schema.NonEmptyString)
-})
-const read = JsonBody.make('a message is { "text": string, "chatId"?: string, "replyTo"?: string }', Message)
 
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
@@ -48,34 +39,27 @@ const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON
 export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
   source === "channel" && metadata.channel === "http" && sender === principal
 
-const summary = ({ decision, event, policy, reason, run }: EventRecord) => ({
-  eventId: event.id,
-  decision: decision ?? null,
-  policy: policy ?? null,
-  reason: reason ?? null,
-  reply: run?.text ?? null
-})
-
-const held = (record: EventRecord): Problem.HttpAnswer =>
-  json(202, summary(record), { location: `/events/${record.event.id}` })
-
-const answerOf = (record: EventRecord, { replyToUnknown }: ChatDoorOptions): Problem.HttpAnswer => {
+const answerOf = (record: EventRecord, { replyToUnknown }: ConversationsOptions) => {
   const { event, policy, reason, run } = record
   if (run !== undefined && run.state !== "completed") {
-    return Problem.problem(500, `the agent did not answer: ${run.error ?? `the run was ${run.state}`}`, {
-      members: { eventId: event.id }
-    })
+    return Effect.fail(
+      Problem.problem(500, `the agent did not answer: ${run.error ?? `the run was ${run.state}`}`, {
+        members: { eventId: event.id }
+      })
+    )
   }
   if (policy === "AccessControl" && run === undefined) {
-    return Problem.problem(403, reason ?? "the sender has no access", {
-      members: { eventId: event.id, ...(replyToUnknown === undefined ? {} : { reply: replyToUnknown }) }
-    })
+    return Effect.fail(
+      Problem.problem(403, reason ?? "the sender has no access", {
+        members: { eventId: event.id, ...(replyToUnknown === undefined ? {} : { reply: replyToUnknown }) }
+      })
+    )
   }
-  return json(200, summary(record))
+  return Effect.succeed({ record, held: false })
 }
 
-/** The chat door: a message is an event of the source `channel`, and its answer that of the run. */
-export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, GatewayService> =>
+/** Conversations over HTTP: a message is an event of the source `channel`, and its answer that of the run. */
+export const make = (options: ConversationsOptions): Effect.Effect<Conversations, never, GatewayService> =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     const closing = yield* Deferred.make<void>()
@@ -114,27 +98,30 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
     /** The event's end, or that a person is asked what becomes of it, since its run was abandoned. */
     const end = (eventId: string) =>
       Effect.raceFirst(
-        Effect.map(gateway.outcome(eventId), (record) => ({ record, answer: answerOf })),
-        Effect.map(abandoned(eventId), (record) => ({ record, answer: held }))
+        Effect.map(gateway.outcome(eventId), (record) => ({ record, held: false })),
+        Effect.map(abandoned(eventId), (record) => ({ record, held: true }))
       )
     const settled = (eventId: string) =>
       Effect.gen(function* () {
         yield* decided(eventId)
         const record = yield* find(eventId)
-        if (record.decision !== "execute" && record.decision !== "skip") return held(record)
+        if (record.decision !== "execute" && record.decision !== "skip") return { record, held: true }
         const own = yield* end(eventId)
         const { event, mergedInto, run } = own.record
         // Where another run of its session took it over, that one's answer is its answer.
-        const { answer, record: last } =
-          run?.state === "merged" && mergedInto !== undefined ? yield* end(mergedInto) : own
-        return answer({ ...last, event }, options)
+        const last = run?.state === "merged" && mergedInto !== undefined ? yield* end(mergedInto) : own
+        const whole = { ...last.record, event }
+        return last.held ? { record: whole, held: true } : yield* answerOf(whole, options)
       })
-    const closed = (eventId: string) => Effect.zipRight(Deferred.await(closing), Effect.map(find(eventId), held))
+    const closed = (eventId: string) =>
+      Effect.zipRight(
+        Deferred.await(closing),
+        Effect.map(find(eventId), (record) => ({ record, held: true }))
+      )
 
     return {
-      say: (principal, contentType, body) =>
+      say: (principal, { chatId, replyTo, text }) =>
         Effect.gen(function* () {
-          const { chatId, replyTo, text } = yield* read(contentType, body)
           if (replyTo !== undefined && !options.callbacks.has(replyTo)) {
             const known = options.callbacks.size === 0 ? "none" : [...options.callbacks].join(", ")
             return yield* Effect.fail(
@@ -152,7 +139,7 @@ export const make = (options: ChatDoorOptions): Effect.Effect<ChatDoor, never, G
             replyTo: replyTo === undefined ? undefined : { channel: replyTo, target: sessionKey }
           })
           return yield* Effect.raceFirst(settled(eventId), closed(eventId))
-        }).pipe(orProblem),
+        }),
       close: Effect.asVoid(Deferred.succeed(closing, undefined))
     }
   })
