@@ -9,6 +9,7 @@ import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
 import { schedules } from "./Schedules.ts"
 import { sockets } from "./Sockets.ts"
+import { webhooks } from "./Webhooks.ts"
 
 const benchmarks = {
   decisions: Effect.map(decisions, table),
@@ -17,6 +18,7 @@ const benchmarks = {
   schedules: Effect.map(schedules, table),
   sockets: Effect.map(sockets, table),
   push: Effect.map(push, table),
+  webhooks: Effect.map(webhooks, table),
   memory,
   backtest
 }

@@ -11,6 +11,7 @@ import { Health } from "./api/Health.ts"
 import { Jobs } from "./api/Jobs.ts"
 import { Policies } from "./api/Policies.ts"
 import { DeadLetters, Push } from "./api/Push.ts"
+import { Runs } from "./api/Runs.ts"
 import { SessionLine, Sessions } from "./api/Sessions.ts"
 import { Tokens } from "./api/Tokens.ts"
 
@@ -40,13 +41,14 @@ export const Api = empty
   .add(Events)
   .add(Approvals)
   .add(Deliveries)
+  .add(Runs)
+  .add(Push)
+  .add(DeadLetters)
   .add(Chat)
   .add(Sessions)
   .add(Jobs)
   .add(Policies)
   .add(Audit)
   .add(Tokens)
-  .add(Push)
-  .add(DeadLetters)
   .add(Health)
 export type Api = typeof Api

@@ -117,6 +117,8 @@ export const make = (
     const readers = new Set<Reader>()
     let welcome: Welcome | undefined
     let leaving = false
+    /** Why the last attempt came to nothing. */
+    let refusal: ClientError | undefined
     let heardAt = 0
 
     const tell = (event: Event): void => {
@@ -196,6 +198,7 @@ export const make = (
         Socket.run(Constructor, Socket.urlOf(url), { opened, received }, () => leaving),
         watch
       ).pipe(Effect.ensuring(Effect.sync(requests.lost)))
+      refusal = refused
       if (refused !== undefined && FINAL.has(refused.code)) return yield* refused
       return { greeted: yield* Deferred.isDone(welcomed), after: (refused?.retryAfterSeconds ?? 0) * 1_000 }
     })
@@ -279,7 +282,7 @@ export const make = (
     yield* Effect.forkScoped(Effect.catchAll(loop, end))
     yield* Effect.timeoutFail(Deferred.await(first), {
       duration: requestTimeoutMs,
-      onTimeout: () => Requests.noAnswer("connect", requestTimeoutMs)
+      onTimeout: () => refusal ?? Requests.noAnswer("connect", requestTimeoutMs)
     })
     return {
       // The first one has come by now.

@@ -78,7 +78,8 @@ const Connect = Schema.Struct({
   )
 })
 
-const Empty = Schema.Struct({})
+/** The library would take a list for one. */
+const Empty = Schema.Struct({}).annotations({ jsonSchema: { type: "object", additionalProperties: false } })
 
 /**
  * What can be asked. `repeatable`: asked a second time it does no more than the first, so a client may ask again after a lost
@@ -145,6 +146,13 @@ export const methods = {
       turns: Schema.optional(described(Schema.Int.pipe(Schema.between(1, 1_000)), "Default: 40."))
     }),
     result: Schema.Struct({ turns: Schema.Array(Turn) })
+  },
+  "run.abort": {
+    about:
+      "Ends a run: one that waits does not begin, one under way is interrupted. Answered once it has ended; who waits for its answer is told that there is none. One's own, that a message of one's own has caused; an operator any.",
+    repeatable: true,
+    params: Schema.Struct({ id: named("The run's, or that of the event it is for.") }),
+    result: Schema.Struct({ eventId: Schema.String, runId: Schema.String })
   },
   broadcast: {
     about: "Tells every connection something, as a BROADCAST. Only those there now, or soon back, get it.",
@@ -296,6 +304,7 @@ export const errors = {
   "not-connected": { number: -32_010, nextStep: "send `connect` first" },
   "already-connected": { number: -32_011, nextStep: "open another socket" },
   "version-mismatch": { number: -32_012, nextStep: "use a client that speaks a version the gateway has" },
+  "too-many-connections": { number: -32_014, nextStep: "try again; the gateway has as many as it may have" },
   "too-many-subscriptions": { number: -32_015, nextStep: "unsubscribe from a channel first" },
   "too-many-sessions": { number: -32_013, nextStep: "leave a session first" },
   conflict: { number: -32_009, nextStep: "look at how it stands now" },
@@ -348,7 +357,8 @@ export const closeCodes = {
   protocol: 1008,
   tooBig: 1009,
   restart: 1012,
-  slow: 1013,
+  /** There are too many connections, or this one did not read what it was told. */
+  tryLater: 1013,
   /** Another socket has resumed the connection. */
   replaced: 4001
 } as const

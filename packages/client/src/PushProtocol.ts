@@ -5,6 +5,7 @@ const LONGEST_CHANNEL = 100
 const MOST_CURSORS = 1_000
 const MOST_MESSAGES = 1_000
 
+/** The name of a channel. */
 export const Channel = Schema.String.pipe(
   Schema.pattern(/^[\w.:-]+$/),
   Schema.maxLength(LONGEST_CHANNEL),
@@ -14,7 +15,7 @@ export const Channel = Schema.String.pipe(
 export const Data = Schema.Unknown.pipe(
   Schema.filter((data) => data !== undefined || "is missing", { jsonSchema: {}, description: "Any JSON." })
 )
-const Cursors = described(
+export const Cursors = described(
   Schema.NonEmptyArray(Schema.NonNegativeInt).pipe(Schema.maxItems(MOST_CURSORS)),
   "The `cursor`s of PUSHes, or of a PUSH_GAP, which that takes note of."
 )
@@ -44,6 +45,12 @@ const Missed = described(
   Schema.NullOr(Schema.NonNegativeInt),
   "Messages before these that are not kept; null: nobody knows."
 )
+
+/** Who hears a channel. */
+export const Presence = Schema.Struct({
+  present: Schema.Array(Schema.Struct({ ...Present, online: described(Schema.Boolean, "Whether it has a socket.") })),
+  left: described(Schema.Array(Schema.Struct(Present)), "The last 100, latest first.")
+})
 
 /** What can be asked of the push service. */
 export const pushMethods = {
@@ -128,12 +135,7 @@ export const pushMethods = {
       "Who hears a channel, and who did lately. A connection that has lost its socket is there until it cannot be resumed.",
     repeatable: true,
     params: Schema.Struct({ channel: Channel }),
-    result: Schema.Struct({
-      present: Schema.Array(
-        Schema.Struct({ ...Present, online: described(Schema.Boolean, "Whether it has a socket.") })
-      ),
-      left: described(Schema.Array(Schema.Struct(Present)), "The last 100, latest first.")
-    })
+    result: Presence
   }
 } as const
 

@@ -1,6 +1,7 @@
-import { type Context, Effect, Layer, Option } from "effect"
-import { decodeConfig, type GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
-import type { AgentRunError, GatewayConfigError, GatewayError, SchedulerError } from "./domain/Errors.ts"
+import { Array, type Context, Effect, Layer, Option } from "effect"
+import type { GatewayConfig, GatewayConfigInput } from "./domain/Config.ts"
+import { decodeConfig } from "./domain/ConfigProblems.ts"
+import type { AgentRunError, GatewayConfigError, GatewayStartError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"
 import * as AccessControl from "./harness/AccessControl.ts"
@@ -19,6 +20,8 @@ import * as RequireApproval from "./harness/policies/RequireApproval.ts"
 import * as SenderRate from "./harness/policies/SenderRate.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
 import * as SupervisorModule from "./internal/Supervisor.ts"
+import * as Opening from "./Opening.ts"
+import { component } from "./Phases.ts"
 import * as AgentHealthModule from "./records/AgentHealth.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
 import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
@@ -26,10 +29,10 @@ import * as EventBusModule from "./records/EventBus.ts"
 import * as JournalModule from "./records/Journal.ts"
 import * as SessionStoreModule from "./records/SessionStore.ts"
 import * as StorageWatch from "./records/StorageWatch.ts"
-import type { Store, StoreError } from "./records/Store.ts"
+import type { Store } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
-import type { Channel } from "./runs/Channel.ts"
+import { type Channel, started as startedChannel } from "./runs/Channel.ts"
 import * as CrashLoopModule from "./runs/CrashLoop.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
@@ -68,28 +71,38 @@ export type Services =
   | EventBusModule.EventBus
   | SupervisorModule.Supervisor
 
-/** Why a gateway does not start: its configuration is wrong, or its records cannot be read. */
-export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
+/** Why a gateway does not start: its configuration is wrong, or a part of it did not. */
+export type StartError = GatewayConfigError | SchedulerError | GatewayStartError
+
+/** The built-in policies a configuration asks for: those that decide, and those that are only asked. */
+const builtIns = (
+  { accessControl, policies }: GatewayConfig,
+  { classify }: Pick<GatewayOptions, "classify">
+): { readonly policies: ReadonlyArray<SchedulingPolicy>; readonly shadows: ReadonlyArray<SchedulingPolicy> } => {
+  const all = [
+    AccessControl.make(accessControl),
+    LoopGuard.make(policies.loopGuard),
+    AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
+    ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
+    ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
+    CircuitBreaker.make(policies.circuitBreaker),
+    CostBudget.make(),
+    SenderRate.make(policies.maxPerSenderPerMinute),
+    RateLimit.make(),
+    ...(policies.requireApprovalFor.length === 0
+      ? []
+      : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
+    EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
+  ]
+  const [decide, shadows] = Array.partition(all, ({ _tag }) => policies.shadow.some((tag) => tag === _tag))
+  return { policies: decide, shadows }
+}
 
 /** The policies a configuration asks for. */
 export const builtInPolicies = (
-  { accessControl, policies }: GatewayConfig,
-  { classify }: Pick<GatewayOptions, "classify"> = {}
-): ReadonlyArray<SchedulingPolicy> => [
-  AccessControl.make(accessControl),
-  LoopGuard.make(policies.loopGuard),
-  AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
-  ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
-  ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
-  CircuitBreaker.make(policies.circuitBreaker),
-  CostBudget.make(),
-  SenderRate.make(policies.maxPerSenderPerMinute),
-  RateLimit.make(),
-  ...(policies.requireApprovalFor.length === 0
-    ? []
-    : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
-  EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
-]
+  config: GatewayConfig,
+  options: Pick<GatewayOptions, "classify"> = {}
+): ReadonlyArray<SchedulingPolicy> => builtIns(config, options).policies
 
 /** `layer`, unless the surroundings already give the service: so any subsystem can be replaced from outside. */
 const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E, R>): Layer.Layer<I, E, R> =>
@@ -100,40 +113,58 @@ const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E
 const compose = (config: GatewayConfig, options: GatewayOptions) => {
   const { limits } = config
   const engine = PolicyEngineModule.layer({
-    policies: builtInPolicies(config, options),
+    ...builtIns(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
-  const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
-    Layer.provideMerge(AgentHealthModule.layer),
-    Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
-    Layer.provideMerge(StorageWatch.layer),
-    Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit))),
-    Layer.provideMerge(JournalModule.layer(limits)),
-    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer)),
-    Layer.provideMerge(SupervisorModule.layer)
+  // From the records outwards: what is built first is closed last.
+  const bus = component(
+    "bus",
+    "BudgetLedger",
+    replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config))
+  ).pipe(
+    Layer.provideMerge(component("bus", "AgentHealth", AgentHealthModule.layer)),
+    Layer.provideMerge(
+      component("bus", "SessionStore", replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer))
+    ),
+    Layer.provideMerge(component("bus", "StorageWatch", StorageWatch.layer)),
+    Layer.provideMerge(
+      component("bus", "AuditLog", replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit)))
+    ),
+    Layer.provideMerge(component("bus", "Journal", JournalModule.layer(limits))),
+    Layer.provideMerge(component("bus", "EventBus", replaceable(EventBusModule.EventBus, EventBusModule.layer))),
+    Layer.provideMerge(replaceable(SupervisorModule.Supervisor, SupervisorModule.layer))
   )
-  const runs = DispatcherModule.layer(config).pipe(
-    Layer.provideMerge(OutboxModule.layer(config, { channels: options.channels })),
-    Layer.provideMerge(KillSwitchModule.layer),
+  const runs = component("services", "Dispatcher", DispatcherModule.layer(config)).pipe(
+    Layer.provideMerge(component("services", "Outbox", OutboxModule.layer(config, { channels: options.channels }))),
+    Layer.provideMerge(component("services", "KillSwitch", KillSwitchModule.layer)),
     // Recorded before anything is done that could bring the process down.
-    Layer.provideMerge(CrashLoopModule.layer(config))
+    Layer.provideMerge(component("services", "CrashLoop", CrashLoopModule.layer(config)))
   )
-  const harness = AdmissionModule.layer(config).pipe(
-    Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
+  const harness = component("services", "Admission", AdmissionModule.layer(config)).pipe(
+    Layer.provideMerge(component("services", "PolicyEngine", replaceable(PolicyEngineModule.PolicyEngine, engine)))
   )
-  const sources = Layer.merge(
-    replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)),
-    replaceable(
-      WebhookRouterModule.WebhookRouter,
-      WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+  const router = WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+  const sources = component("services", "WebhookRouter", replaceable(WebhookRouterModule.WebhookRouter, router)).pipe(
+    Layer.provideMerge(
+      component("services", "Scheduler", replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)))
     )
   )
-  // From the records outwards: what is built first is closed last.
-  return GatewayServiceModule.layer(config).pipe(
+  const services = component("services", "GatewayService", GatewayServiceModule.layer(config)).pipe(
     Layer.provideMerge(sources),
     Layer.provideMerge(harness),
-    Layer.provideMerge(runs),
-    Layer.provideMerge(records)
+    Layer.provideMerge(runs)
+  )
+  const channels = (options.channels ?? []).reduce<Layer.Layer<never, GatewayStartError, SupervisorModule.Supervisor>>(
+    (before, { name, start }) =>
+      start === undefined
+        ? before
+        : Layer.provideMerge(component("channels", `channel ${name}`, startedChannel(name, start)), before),
+    Layer.empty
+  )
+  return component("channels", "Opening", Opening.layer).pipe(
+    Layer.provideMerge(channels),
+    Layer.provideMerge(services),
+    Layer.provideMerge(bus)
   )
 }
 

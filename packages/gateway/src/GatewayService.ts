@@ -1,4 +1,5 @@
 import { Clock, Context, DateTime, Effect, Layer, type Scope, type Stream } from "effect"
+import { type AbortOptions, make as makeAbort } from "./Abort.ts"
 import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import { parseZone } from "./domain/Calendar.ts"
@@ -8,11 +9,13 @@ import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Erro
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
 import type { Explanation } from "./domain/Explanation.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
+import type { Route } from "./domain/Routing.ts"
 import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
 import type { AnswerOptions } from "./harness/Answering.ts"
+import { agentOf } from "./harness/InputRouter.ts"
 import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
@@ -55,6 +58,8 @@ export interface GatewayServiceShape {
    * decided. Fails when the input is invalid or the gateway cannot take it; then nothing was kept.
    */
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
+  /** Which agent would handle an input, and which rule says so. Nothing is kept or run. */
+  readonly route: (input: RawInput) => Route
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
   /** Events, newest first, a page at a time. */
@@ -71,6 +76,13 @@ export interface GatewayServiceShape {
    * agent, with `AgentRunError` when the agent failed.
    */
   readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
+  /**
+   * Ends the run of this id, or of the event of this id: it is `cancelled`, by whom is recorded, and whoever waits for its answer
+   * is told that there is none. One under way is interrupted; succeeds once it has ended. The same by the same person again is fine.
+   *
+   * Fails with `not-found`, and with `conflict` when the run has ended another way, or there is none yet.
+   */
+  readonly abort: (id: string, options?: AbortOptions) => Effect.Effect<EventRecord, GatewayError>
   readonly status: () => Effect.Effect<GatewayStatus>
   /**
    * Every budget as it stands, and what the runs of a range of days used, by agent, source, model and day. Fails with
@@ -243,10 +255,6 @@ export const make = (config: GatewayConfig) =>
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
-    yield* outbox.resume
-    yield* dispatcher.resume
-    yield* admission.resume
-    if (crashLoop.held() === undefined) yield* scheduler.start
     const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
     const prune = Effect.zipRight(
       sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),
@@ -256,7 +264,9 @@ export const make = (config: GatewayConfig) =>
 
     return GatewayService.of({
       submit: (input) => admission.submit(input),
+      route: (input) => agentOf(config, input),
       find,
+      abort: yield* makeAbort(find),
       list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,

@@ -1,12 +1,15 @@
 import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Stream } from "effect"
+import type { AccessShape, Principal } from "./Access.ts"
+import type { Action } from "./Scopes.ts"
+import { CHANNEL as WEBSOCKET } from "./socket/Rooms.ts"
 
 export interface ConversationsOptions {
   /** What a sender without access is answered. */
   readonly replyToUnknown: string | undefined
   /** Where a message may have its answer sent, besides being answered here. */
-  readonly callbacks: ReadonlySet<string>
+  readonly channels: ReadonlySet<string>
 }
 
 export interface Message {
@@ -35,9 +38,17 @@ export interface Conversations {
 /** JSON, because neither names nor chat ids are ours to forbid a `:`: two different pairs never share a session. */
 const sessionKeyOf = (principal: string, chatId: string): string => `http:${JSON.stringify([principal, chatId])}`
 
-/** Whether an event is what this principal said here. Others may have a sender of that name, which no token has proved. */
+/** Where who says something has shown a token. */
+const PROVED: ReadonlySet<unknown> = new Set(["http", WEBSOCKET])
+
+/** Whether an event is what this principal said here, or over a WebSocket. Others may have a sender of that name, which no token has proved. */
 export const wasSaidBy = (principal: string, { metadata, sender, source }: GatewayEvent): boolean =>
-  source === "channel" && metadata.channel === "http" && sender === principal
+  source === "channel" && PROVED.has(metadata.channel) && sender === principal
+/** Whether somebody may do something to an event: to any, by this action, or since it is what they said. */
+export const isOpenTo =
+  (access: Pick<AccessShape, "allows">, principal: Principal, action: Action) =>
+  (event: GatewayEvent): boolean =>
+    access.allows(principal, action) || wasSaidBy(principal.name, event)
 
 const answerOf = (record: EventRecord, { replyToUnknown }: ConversationsOptions) => {
   const { event, policy, reason, run } = record
@@ -122,10 +133,10 @@ export const make = (options: ConversationsOptions): Effect.Effect<Conversations
     return {
       say: (principal, { chatId, replyTo, text }) =>
         Effect.gen(function* () {
-          if (replyTo !== undefined && !options.callbacks.has(replyTo)) {
-            const known = options.callbacks.size === 0 ? "none" : [...options.callbacks].join(", ")
+          if (replyTo !== undefined && !options.channels.has(replyTo)) {
+            const known = options.channels.size === 0 ? "none" : [...options.channels].join(", ")
             return yield* Effect.fail(
-              Problem.problem(422, `replyTo: there is no callback "${replyTo}"; callbacks: ${known}`)
+              Problem.problem(422, `replyTo: there is no channel "${replyTo}"; channels: ${known}`)
             )
           }
           const sessionKey = sessionKeyOf(principal, chatId)

@@ -1,6 +1,6 @@
-import { GatewayService, supervise, WebhookRouter } from "@postilion/gateway"
+import { supervise, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Clock, Effect, Either, Fiber, Layer } from "effect"
+import { Effect, Either, Layer } from "effect"
 import * as Access from "./Access.ts"
 import { approvals } from "./api/Approvals.ts"
 import { audit } from "./api/Audit.ts"
@@ -14,11 +14,13 @@ import { jobs } from "./api/Jobs.ts"
 import * as Operations from "./api/Operations.ts"
 import { policies } from "./api/Policies.ts"
 import { deadLetters, push } from "./api/Push.ts"
+import { runs } from "./api/Runs.ts"
 import { sessions } from "./api/Sessions.ts"
 import { tokens } from "./api/Tokens.ts"
 import * as Conversations from "./Conversations.ts"
 import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
 import { Push } from "./push/Push.ts"
+import * as Stopping from "./Stopping.ts"
 
 export interface HttpDoorOptions extends Conversations.ConversationsOptions {
   /** Milliseconds that runs under way get to finish when the door closes. */
@@ -29,21 +31,17 @@ export interface HttpDoorOptions extends Conversations.ConversationsOptions {
 
 const WEBHOOKS = "/webhooks"
 
-/** Milliseconds an answer gets to leave, also where the deadline has passed. */
-const FLUSH = 1_000
-
 /** Bytes of sessions that are imported at a time: they are held in memory, and written in one step. */
 const LARGEST_IMPORT = 16 * 1_048_576
 
 const make = ({ agents, drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
-    const service = yield* GatewayService
     const webhooks = yield* WebhookRouter
     const access = yield* Access.Access
-    const { close: answerPolls } = yield* Push
     const conversations = yield* Conversations.make(options)
-    let draining = false
+    const channels = yield* Push
+    const stopping = yield* Stopping.Stopping
 
     const handlers = yield* Effect.all({
       gateway: gateway(agents),
@@ -51,15 +49,16 @@ const make = ({ agents, drainDeadlineMs, ...options }: HttpDoorOptions) =>
       events,
       approvals,
       deliveries,
+      runs,
+      push,
+      deadLetters,
       chat: Effect.succeed(chat(conversations)),
       sessions: sessions(agents),
       jobs,
       policies,
       audit,
       tokens,
-      push,
-      deadLetters,
-      health: health(() => draining)
+      health: health(() => stopping.until() !== undefined)
     })
     const readable = yield* documents
     const operations = Operations.make(handlers, { maxBodyBytes: { "sessions.import": LARGEST_IMPORT } })
@@ -94,22 +93,7 @@ const make = ({ agents, drainDeadlineMs, ...options }: HttpDoorOptions) =>
 
     yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
-    const close = Effect.gen(function* () {
-      draining = true
-      const began = yield* Clock.currentTimeMillis
-      const drained = yield* service.drain(drainDeadlineMs)
-      if (!drained.finished) {
-        yield* Effect.logWarning(
-          `drainDeadlineMs (${drainDeadlineMs}) has passed; the next start tries again what still ran: ${drained.running}`
-        )
-      }
-      yield* conversations.close
-      yield* answerPolls
-      const left = began + drainDeadlineMs - (yield* Clock.currentTimeMillis)
-      yield* listener.settle(Math.max(left, FLUSH))
-    })
-    // Before anything behind the door closes. In a fiber of its own: a finalizer cannot be interrupted, not by its timeouts either.
-    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(Effect.interruptible(close)), Fiber.join))
+    yield* Stopping.onClose({ drainDeadlineMs, release: Effect.zipRight(conversations.close, channels.close) })
   })
 
 /**

@@ -1,15 +1,19 @@
 import type { SqlClient } from "@effect/sql"
-import { type AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Context, Effect, Layer, type Redacted } from "effect"
+import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
+import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
-import * as CallbackChannel from "./CallbackChannel.ts"
+import * as AgentModels from "./agents/AgentModels.ts"
+import * as Channels from "./Channels.ts"
+import * as ConfigFile from "./ConfigFile.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
+import * as Observability from "./Observability.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Stopping from "./Stopping.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
@@ -27,11 +31,13 @@ const compose = (
     allowedOrigins,
     audit: _,
     bodyTimeoutMs,
-    callbacks,
+    agents,
+    channels: outward,
     drainDeadlineMs,
     host,
     maxBodyBytes,
     maxFailedAttempts,
+    observability,
     port,
     push,
     ssl: _ssl,
@@ -39,15 +45,15 @@ const compose = (
     tokens,
     trustedProxies,
     webSocket,
-    ...gateway
+    ...rest
   }: PostilionConfig,
   { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
+  const gateway = { ...rest, agents: Record.map(agents, AgentModels.withoutModel) }
   const { replyToUnknown } = gateway.accessControl
   const rooms = new Rooms()
-  const callbackChannels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
-  const channels = [...(options.channels ?? []), ...callbackChannels, rooms.channel]
+  const channels = [...(options.channels ?? []), ...Channels.make(outward), rooms.channel]
   const access = Access.layer({
     tokens,
     environmentToken,
@@ -57,16 +63,26 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  const agents = Object.keys(gateway.agents)
-  return HttpDoor.layer({ drainDeadlineMs, agents, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) }).pipe(
+  const http = HttpDoor.layer({
+    drainDeadlineMs,
+    agents: Object.keys(agents),
+    replyToUnknown,
+    channels: new Set(Object.keys(outward))
+  })
+  const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
+  return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms, agents })),
-    Layer.provide(Push.layer(push)),
+    Layer.provide(Phases.component("channels", "SocketDoor", socket)),
+    Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
+    Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
+    Layer.provide(Stopping.layer),
     Layer.provideMerge(Shutdown.layer),
-    Layer.provide(Layer.provideMerge(access, Tokens.layer)),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
-    Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
-    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
+    Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
+    Layer.provide(Phases.layer),
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
+    Layer.provide(AgentModels.layer(agents)),
+    Layer.provide(Observability.layer(observability))
   )
 }
 
@@ -102,6 +118,26 @@ export const layer = (
       const audit = yield* AuditSigning.load(decoded.audit)
       const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
       return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
+    })
+  )
+
+/**
+ * The same from a `gateway.yaml`. Agents without a `model` are run by the offline one, which says so in its answers, unless the
+ * surroundings give an `AgentRunner`. Warnings are logged. Fails with a `GatewayConfigError` that shows every problem of the file.
+ */
+export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const { config, warnings } = yield* ConfigFile.load(path, {
+        adapters: options.adapters,
+        channels: options.channels?.map(({ name }) => name)
+      })
+      for (const { column, file, line, message } of warnings)
+        yield* Effect.logWarning(`${file}:${line}:${column}: ${message}`)
+      const given = yield* Effect.serviceOption(AgentRunner)
+      return layer(config, options).pipe(
+        Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
+      )
     })
   )
 

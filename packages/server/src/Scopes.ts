@@ -41,6 +41,9 @@ const TABLE = {
   "session.join": talk,
   "session.leave": talk,
   "session.history": talk,
+  /** Of one's own run: one that a message of one's own has caused. */
+  "run.abort": talk,
+  "run.abort.any": operate,
   broadcast: tellAll,
   "events.subscribe": read,
   "events.unsubscribe": read,

@@ -1,5 +1,6 @@
 export * as Access from "./Access.ts"
 export * as CallbackChannel from "./CallbackChannel.ts"
+export * as ConfigFile from "./ConfigFile.ts"
 export * as HttpDoor from "./HttpDoor.ts"
 export * as HttpListener from "./HttpListener.ts"
 export { HttpAddress, type HttpAddressShape } from "./HttpListener.ts"

@@ -16,6 +16,7 @@ const closed: Channel = {
   send: () => Effect.fail(new ChannelSendError({ channel: "closed", outcome: "rejected", message: "nobody is there" }))
 }
 
+const alerts = { channel: "alerts" }
 const text = (value: unknown): string => String(value)
 const idIn = (list: unknown, at = 0): string => {
   const one: unknown = Array.isArray(list) ? list[at] : undefined
@@ -116,20 +117,25 @@ describe("the OpenAPI document", () => {
       yield* ask("jobs.show", { path: { jobId }, query: { limit: "5" } })
       yield* ask("jobs.remove", { path: { jobId } })
 
-      const channel = { channel: "alerts" }
-      yield* ask("push.poll", { path: channel, query: { subscription: "pager", timeout: "0", limit: "1" } })
-      yield* ask("push.publish", { path: channel, body: { data: { disk: "91 %" }, id: "disk-91" } })
-      for (const data of [null, "text"]) yield* ask("push.publish", { path: channel, body: { data } })
-      yield* ask("push.poll", { path: channel, query: { since: "0" } })
-      yield* ask("push.poll", { path: channel, query: { subscription: "pager" } })
-      yield* ask("push.ack", { path: channel, body: { subscription: "pager", cursors: [1] } })
-      const refused = { subscription: "pager", cursors: [2, 3], requeue: false, reason: "no such disk" }
-      yield* ask("push.nack", { path: channel, body: refused })
-      yield* ask("push.presence", { path: channel })
-      const dead = yield* ask("deadLetters.list", { query: channel })
-      yield* ask("deadLetters.replay", { path: { deadLetterId: idIn(dead.body.deadLetters) } })
-      yield* ask("deadLetters.drop", { path: { deadLetterId: idIn(dead.body.deadLetters, 1) } })
-      yield* ask("push.forget", { path: { ...channel, subscription: "pager" } })
+      yield* ask("push.poll", { path: alerts, query: { subscription: "pager", timeout: "0" } })
+      const told = yield* ask("push.publish", { path: alerts, body: { id: "m1", data: { disk: "91 %" } } })
+      for (const data of ["two", "three"]) yield* ask("push.publish", { path: alerts, body: { data } })
+      const polled = yield* ask("push.poll", { path: alerts, query: { subscription: "pager", since: "0", limit: "5" } })
+      expect(polled.body.messages).toMatchObject([{ id: "m1", attempt: 1 }, { data: "two" }, { data: "three" }])
+      const cursor = Number(told.body.cursor)
+      const nack = { subscription: "pager", cursors: [cursor, cursor + 1], requeue: false, reason: "no pager" }
+      yield* ask("push.nack", { path: alerts, body: nack })
+      yield* ask("push.ack", { path: alerts, body: { subscription: "pager", cursors: [cursor + 2] } })
+      yield* ask("push.presence", { path: alerts })
+      const letters = yield* ask("deadLetters.list", { query: { channel: "alerts", limit: "2" } })
+      yield* ask("deadLetters.replay", { path: { letterId: idIn(letters.body.deadLetters) } })
+      yield* ask("deadLetters.drop", { path: { letterId: idIn(letters.body.deadLetters, 1) } })
+      yield* ask("push.forget", { path: { ...alerts, subscription: "pager" } })
+
+      yield* ask("switches.pause")
+      const held = yield* ask("events.submit", { body: { payload: null } })
+      yield* ask("runs.abort", { path: { id: text(held.body.eventId) } })
+      yield* ask("switches.resume")
 
       yield* ask("policies.list")
       yield* ask("policies.promote", { path: { policy: "Freeze" } })
@@ -156,19 +162,8 @@ describe("the OpenAPI document", () => {
   it.scoped("is true of refusals: without a token, of what there is not, of what is not a body or a query", () =>
     Effect.gen(function* () {
       const { ask, operations } = yield* documented
-      const named = [
-        "eventId",
-        "approvalId",
-        "deliveryId",
-        "agentId",
-        "tokenId",
-        "jobId",
-        "policy",
-        "key",
-        "deadLetterId"
-      ]
-      const nowhere = Object.fromEntries([...named, "channel", "subscription"].map((name) => [name, "x"]))
-      for (const { operationId, parameters, requestBody, security } of operations) {
+      for (const { operationId, parameters, requestBody, security, template } of operations) {
+        const nowhere = Object.fromEntries([...template.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => [name, "x"]))
         const expected = (status: number, asking: Parameters<typeof ask>[1]) =>
           Effect.map(ask(operationId, { path: nowhere, ...asking }), (answer) =>
             expect(answer.status, `${operationId}: ${answer.text}`).toBe(status)
@@ -182,9 +177,9 @@ describe("the OpenAPI document", () => {
           yield* expected(422, { body: { nobody: "knows this" } })
         } else if (type !== undefined) yield* expected(422, { body: "{" })
         const isNamed = parameters.some((parameter) => parameter.in === "path")
-        // Every channel there could be, there is.
-        const path = { ...nowhere, channel: "*" }
-        if (isNamed) yield* expected(404, requestBody === undefined ? { path } : { path, body: {} })
+        // Any name may be a channel's, but not every text is a name.
+        const path = { ...nowhere, channel: "no name" }
+        if (isNamed) yield* expected(404, { path, ...(requestBody === undefined ? {} : { body: {} }) })
         if (parameters.some((parameter) => parameter.in === "query")) {
           yield* expected(422, { query: { limit: "many", from: "never", existing: "perhaps" } })
         }

@@ -39,6 +39,8 @@ const EXPECTED: { readonly [A in Action]: string } = {
   "session.join": "oac ",
   "session.leave": "oac ",
   "session.history": "oac ",
+  "run.abort": "oac ",
+  "run.abort.any": "o   ",
   broadcast: "oa  ",
   "events.subscribe": "o  v",
   "events.unsubscribe": "o  v",
@@ -61,7 +63,7 @@ const methods = (Object.keys(Protocol.methods) as Array<Protocol.Method>).filter
 const may = (scope: Scope, action: Action): boolean => EXPECTED[action].includes(scope.slice(0, 1))
 
 /** Asked of inside a route, of an event that another has sent. */
-const INSIDE: ReadonlyArray<Action> = ["events.show"]
+const INSIDE: ReadonlyArray<Action> = ["events.show", "run.abort.any"]
 
 describe("what a scope may do", () => {
   it.each(ACTIONS)("%s", (action) => {

@@ -27,7 +27,7 @@ export const result = (text: string): RunResult => ({
   usage: { inputTokens: 10, outputTokens: 5 },
   model: "scripted"
 })
-const done: Respond = (task) => Effect.succeed(result(`done: ${task.taskDescription}`))
+export const done: Respond = (task) => Effect.succeed(result(`done: ${task.taskDescription}`))
 
 /** A server with real sockets, in memory unless `storage` says where, with a webhook for GitHub and two principals. */
 export const server = (config: PostilionConfigInput = {}, respond: Respond = done, options?: Gateway.GatewayOptions) =>

@@ -3,7 +3,7 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Action, Instant, MaybeInstant, MaybeText, maybe, name, number, text } from "./Fields.ts"
+import { Action, described, Instant, MaybeInstant, MaybeText, maybe, name, number, text } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unprocessable } from "./Problem.ts"
 
 export const Mode = Schema.Literal("running", "paused", "stopped", "terminated")
@@ -57,7 +57,11 @@ export const Status = Schema.Struct({
   components: Schema.Array(
     Schema.Struct({
       name: Schema.String,
-      state: Schema.Literal("running", "restarting", "failed"),
+      phase: described(
+        Schema.Literal("bus", "services", "channels"),
+        "They start in this order and stop in reverse: what records, what works, and what leads outside."
+      ),
+      state: Schema.Literal("starting", "running", "restarting", "failed", "stopping"),
       restarts: Schema.Number,
       lastError: MaybeText
     })

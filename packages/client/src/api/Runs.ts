@@ -1,7 +1,12 @@
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
 import { DeliveryState, ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { EventPriority, EventSource } from "@postilion/gateway/domain/GatewayEvent"
 import { Schema } from "effect"
+import * as Fields from "./Fields.ts"
 import { Instant, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
+import { Conflict, NotFound, Refused } from "./Problem.ts"
 
 export const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 
@@ -153,3 +158,20 @@ export const EventSummary = Schema.Struct({
   runId: MaybeText
 }).annotations({ identifier: "EventSummary" })
 export type EventSummary = typeof EventSummary.Type
+
+/** What agents do. */
+export const Runs = HttpApiGroup.make("runs")
+  .annotate(OpenApi.Description, "What agents do.")
+  .addError(Refused)
+  .add(
+    HttpApiEndpoint.post("abort", "/runs/:id/abort")
+      .annotate(Fields.Action, "run.abort")
+      .annotate(
+        OpenApi.Description,
+        "Ends a run: one that waits does not begin, one that is under way is interrupted. Answered once it has ended. Who may not abort every run may those of what they said themselves."
+      )
+      .setPath(Schema.Struct({ id: Fields.name("The run, or its event.") }))
+      .addSuccess(EventRecord)
+      .addError(NotFound)
+      .addError(Conflict)
+  )

@@ -35,13 +35,42 @@ export class GatewayError extends Data.TaggedError("GatewayError")<{
   }
 }
 
+/** A place in a configuration file, and what is wrong there. Lines and columns count from 1. */
+export interface PlacedProblem {
+  readonly path: string
+  readonly message: string
+  readonly file: string
+  readonly line: number
+  readonly column: number
+}
+
 /** A configuration value is wrong. `path` names it, `message` says what it must be. */
 export class GatewayConfigError extends Data.TaggedError("GatewayConfigError")<{
   readonly path: string
   readonly message: string
+  /** All that is wrong, where the configuration is a file. `path` is that of the first. */
+  readonly problems?: ReadonlyArray<PlacedProblem>
   readonly cause?: unknown
 }> {
   readonly retryable = false
+}
+
+/** A part of the gateway did not start. What had started before it was stopped again, in reverse. */
+export class GatewayStartError extends Data.TaggedError("GatewayStartError")<{
+  readonly phase: "bus" | "services" | "channels"
+  readonly component: string
+  /** What had started, in the order it was stopped. */
+  readonly undone: ReadonlyArray<string>
+  readonly cause: { readonly message: string; readonly retryable?: boolean }
+}> {
+  override get message(): string {
+    const { cause, component, phase, undone } = this
+    const stopped = undone.length === 0 ? "nothing had started before it" : `stopped again: ${undone.join(", ")}`
+    return `${component} did not start (phase ${phase}): ${cause.message}; ${stopped}`
+  }
+  get retryable(): boolean {
+    return this.cause.retryable ?? false
+  }
 }
 
 /** A webhook's signature is missing or does not match its body (401), or its timestamp is outside the window. */

@@ -5,6 +5,7 @@ import { GatewayError, SchedulerError } from "../domain/Errors.ts"
 import type { EventPriority } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { JobRules, LONGEST_INSTRUCTION, type Slot } from "../domain/Job.ts"
+import { defaultAgentOf } from "../domain/Routing.ts"
 import type { Schedule } from "../domain/Schedule.ts"
 import type { SchedulerStatus } from "../domain/Status.ts"
 import type { Admission, Receipt } from "../harness/Admission.ts"
@@ -111,7 +112,6 @@ export const make = (config: GatewayConfig) =>
     const journal = yield* Journal
     const { channels } = yield* Outbox
     const clock = yield* Effect.clock
-    const [defaultAgent = ""] = Object.keys(config.agents)
     const nextId = makeIds()
     const untilDone = Effect.retry(Repeat.spaced("1 second"))
 
@@ -158,7 +158,14 @@ export const make = (config: GatewayConfig) =>
     /** The row of a job that is added; what is wrong with it. */
     const toRow = (job: NewJob, now: number): Either.Either<JobRow, string> =>
       Either.gen(function* () {
-        const { agentId = defaultAgent, deliverTo, enabled = true, instruction, name, priority = "normal" } = job
+        const {
+          agentId = defaultAgentOf(config),
+          deliverTo,
+          enabled = true,
+          instruction,
+          name,
+          priority = "normal"
+        } = job
         if (!Object.hasOwn(config.agents, agentId)) {
           return yield* Either.left(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
         }

@@ -1,13 +1,8 @@
 import * as HttpApi from "@effect/platform/HttpApi"
-import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import * as HttpServer from "@effect/platform/HttpServer"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Api } from "@postilion/client/Api"
 import { Action, BodyIsOptional } from "@postilion/client/api/Fields"
-import type * as Problem from "@postilion/gateway/domain/Problem"
-import { Context, Effect, Layer, Option } from "effect"
+import { Context, Effect, Option } from "effect"
 import * as Scopes from "../Scopes.ts"
 
 /** The library's notion of anything has one, over and over: in one document each may be there once. */
@@ -61,7 +56,8 @@ const shared = (spec: OpenApi.OpenAPISpec): Record<string, unknown> => {
   return { ...spec, components: { ...spec.components, responses } }
 }
 
-const documented = Api.annotate(OpenApi.Transform, (spec) => {
+/** The API with what is said of it where it is served. */
+export const documented = Api.annotate(OpenApi.Transform, (spec) => {
   complete(spec as OpenApi.OpenAPISpec)
   return withoutIds(shared(spec as OpenApi.OpenAPISpec)) as Record<string, unknown>
 })
@@ -69,38 +65,24 @@ const documented = Api.annotate(OpenApi.Transform, (spec) => {
 /** The OpenAPI document of the REST API, as it is served and as `docs/openapi.json` has it. */
 export const document = (): OpenApi.OpenAPISpec => OpenApi.fromApi(documented)
 
-/** Nothing is loaded from elsewhere, and nothing is sent elsewhere. */
-const POLICY =
-  "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-/** The page that shows the document. What it is made of has two megabytes, so that is read when the first asks for it. */
-const page = Effect.gen(function* () {
-  const Swagger = yield* Effect.promise(() => import("@effect/platform/HttpApiSwagger"))
-  // As the library's own builder does: what it takes is an API of any groups, which no API of some groups is to the compiler.
-  const api = documented as unknown as Context.Tag.Service<typeof HttpApi.Api>["api"]
-  const layer = Swagger.layer({ path: "/docs" }).pipe(
-    Layer.provide(Layer.succeed(HttpApi.Api, { api, context: Context.empty() })),
-    Layer.provideMerge(HttpApiBuilder.Router.Live)
-  )
-  const router = yield* Effect.provide(HttpApiBuilder.Router.router, layer)
-  const request = HttpServerRequest.fromWeb(new Request("http://localhost/docs"))
-  const response = yield* Effect.provideService(router, HttpServerRequest.HttpServerRequest, request)
-  return yield* Effect.promise(() => HttpServerResponse.toWeb(response).text())
-}).pipe(Effect.scoped, Effect.provide(HttpServer.layerContext), Effect.orDie)
-
-/** What there is to read about the API, without a token: it tells nothing of this gateway. */
+/** What there is to read about the API, without a token: it tells nothing of this gateway. Each is made when the first asks for it. */
 export const documents = Effect.gen(function* () {
-  const rendered = yield* Effect.cached(page)
-  const json = JSON.stringify(document())
-  return new Map<string, Effect.Effect<Problem.HttpAnswer>>([
-    ["/openapi.json", Effect.succeed({ status: 200, headers: { "content-type": "application/json" }, body: json })],
-    [
-      "/docs",
-      Effect.map(rendered, (body) => ({
-        status: 200,
-        headers: { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY },
-        body
-      }))
-    ]
+  const json = yield* Effect.cached(
+    Effect.sync(() => ({
+      status: 200,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(document())
+    }))
+  )
+  // What the page is made of has megabytes.
+  const page = yield* Effect.cached(
+    Effect.flatMap(
+      Effect.promise(() => import("./DocsPage.ts")),
+      ({ answer }) => answer
+    )
+  )
+  return new Map([
+    ["/openapi.json", json],
+    ["/docs", page]
   ])
 })

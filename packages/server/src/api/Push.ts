@@ -1,10 +1,12 @@
 import { Effect } from "effect"
-import { Push } from "../push/Push.ts"
+import * as Service from "../push/Push.ts"
 import type { Handlers } from "./Operations.ts"
 
-/** The push service, for who cannot hold a socket. */
+const done = () => ({})
+
+/** Channels that are published in and heard. */
 export const push = Effect.map(
-  Push,
+  Service.Push,
   (push) =>
     ({
       publish: ({ path: { channel }, payload }, { principal }) => push.publish(principal, { channel, ...payload }),
@@ -12,31 +14,28 @@ export const push = Effect.map(
         Effect.map(
           push.poll(principal, { channel, timeoutMs, ...options }),
           ({ attempts, cursor, messages, missed }) => ({
+            messages: messages.map((message) => ({ ...message.shown(), attempt: attempts.get(message.seq) })),
             cursor,
-            missed,
-            messages: messages.map((message) => {
-              const attempt = attempts.get(message.seq)
-              return attempt === undefined ? message.shown() : { ...message.shown(), attempt }
-            })
+            missed
           })
         ),
       ack: ({ path: { channel }, payload }, { principal }) =>
-        Effect.as(push.ack(principal, { channel, ...payload }), {}),
+        Effect.map(push.ack(principal, { channel, ...payload }), done),
       nack: ({ path: { channel }, payload }, { principal }) =>
-        Effect.as(push.nack(principal, { channel, ...payload }), {}),
+        Effect.map(push.nack(principal, { channel, ...payload }), done),
       presence: ({ path: { channel } }, { principal }) => push.presence(principal, channel),
       forget: ({ path: { channel, subscription } }, { principal }) =>
-        Effect.as(push.forget(principal, channel, subscription), {})
+        Effect.map(push.forget(principal, channel, subscription), done)
     }) satisfies Handlers<"push">
 )
 
 /** What subscribers were told in vain. */
 export const deadLetters = Effect.map(
-  Push,
+  Service.Push,
   ({ deadLetters }) =>
     ({
-      list: ({ urlParams }) => Effect.map(deadLetters.list(urlParams), (letters) => ({ deadLetters: letters })),
-      replay: ({ path: { deadLetterId } }, { principal: { name } }) => deadLetters.replay(deadLetterId, name),
-      drop: ({ path: { deadLetterId } }, { principal: { name } }) => deadLetters.drop(deadLetterId, name)
+      list: ({ urlParams }) => Effect.map(deadLetters.list(urlParams), (deadLetters) => ({ deadLetters })),
+      replay: ({ path: { letterId } }, { principal: { name } }) => deadLetters.replay(letterId, name),
+      drop: ({ path: { letterId } }, { principal: { name } }) => deadLetters.drop(letterId, name)
     }) satisfies Handlers<"deadLetters">
 )

@@ -93,6 +93,16 @@ export class Connection implements Holder {
   say(text: string): void {
     if (this.socket !== undefined) this.write(this.socket, text)
   }
+  /** Whether what waits to be read is so much that no more should be said for now. */
+  isFull(): boolean {
+    return this.socket !== undefined && this.socket.bufferedAmount > this.limits.maxBufferedBytes / 2
+  }
+  /** Calls `done` once what was said so far has left, or never will, and others have had their turn. */
+  drained(done: () => void): void {
+    const later = (): void => void setImmediate(done)
+    if (this.socket === undefined) later()
+    else this.socket.ping(undefined, undefined, later)
+  }
   /** The client has everything up to this one. */
   arrived(seq: number): void {
     while (this.keptFrom <= Math.min(seq, this.seq)) this.forgetFirst()
@@ -130,6 +140,6 @@ export class Connection implements Holder {
     // What it was not sent is kept for when it comes back.
     this.socket = undefined
     socket.send(lastWords("slow-consumer", `more than ${maxBufferedBytes} bytes wait to be read`))
-    socket.close(closeCodes.slow, "slow consumer")
+    socket.close(closeCodes.tryLater, "slow consumer")
   }
 }

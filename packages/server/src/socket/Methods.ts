@@ -1,6 +1,8 @@
 import type { Call, Params, Result } from "@postilion/client/Protocol"
 import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gateway"
 import { Effect } from "effect"
+import type { AccessShape } from "../Access.ts"
+import { isOpenTo } from "../Conversations.ts"
 import { Push } from "../push/Push.ts"
 import { type Connection, frameOf } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
@@ -16,6 +18,7 @@ export type Handlers = {
 }
 
 export interface MethodOptions {
+  readonly access: Pick<AccessShape, "allows">
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
@@ -28,7 +31,7 @@ export interface MethodOptions {
 const PAGE = 200
 
 /** What each method does. Which connection may call which is asked before. */
-export const make = ({ agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
+export const make = ({ access, agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     const sessions = yield* SessionStore
@@ -65,7 +68,9 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
         orderBy: ["seq", "asc"],
         limit: PAGE
       })
-    /** Tells a member the answers after `since`; what is answered meanwhile waits behind them. */
+    const drained = (connection: Connection) =>
+      Effect.async<void>((resume) => connection.drained(() => resume(Effect.void)))
+    /** Tells a member the answers after `since`, no faster than they are read; what is answered meanwhile waits behind them. */
     const replay = (room: Room, connection: Connection, since: number) =>
       Effect.gen(function* () {
         const told = new Set<string>()
@@ -76,9 +81,11 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
             const answer = { id, seq, agentId, eventId, outcome, text, preparedAt: new Date(created_at) }
             connection.tell(answerOf(room.name, answer).frame)
             told.add(id)
+            if (connection.isFull()) yield* drained(connection)
           }
           after = rows.at(-1)?.seq ?? after
           more = rows.length === PAGE
+          if (more) yield* drained(connection)
         }
         return told
       }).pipe(
@@ -154,6 +161,15 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
         return refused(
           Effect.map(sessions.history(sessionKeyOf(name), turns === undefined ? {} : { turns }), (found) => ({
             turns: found.map((turn) => ({ ...turn, at: turn.at.toISOString() }))
+          }))
+        )
+      },
+      "run.abort": ({ principal }, { id }) => {
+        const allowed = isOpenTo(access, principal, "run.abort.any")
+        return refused(
+          Effect.map(gateway.abort(id, { by: principal.name, allowed }), ({ event, run }) => ({
+            eventId: event.id,
+            runId: run?.id ?? id
           }))
         )
       },

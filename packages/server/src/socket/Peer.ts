@@ -186,7 +186,8 @@ export class Peer {
     const greeted = this.options.handshake(this.head, params)
     if (Either.isLeft(greeted)) {
       this.refuse(id, greeted.left)
-      this.close(closeCodes.protocol, greeted.left.code)
+      const { code } = greeted.left
+      this.close(code === "too-many-connections" ? closeCodes.tryLater : closeCodes.protocol, code)
       return
     }
     const { connection, welcome } = greeted.right
