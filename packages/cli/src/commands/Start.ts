@@ -1,5 +1,7 @@
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
+import type { GatewayConfigError } from "@postilion/gateway"
+import type { Postilion as Server } from "@postilion/server"
 import { Effect, Logger, Option } from "effect"
 import { load } from "../Configuration.ts"
 import type { CliError } from "../Failure.ts"
