@@ -37,7 +37,7 @@ writeFileSync(
 afterAll(() => rmSync(workshop, { recursive: true, force: true }))
 
 /** Programs that serve until they are told to stop; the others end by themselves. */
-const serves = (code: string): boolean => code.includes("Layer.launch")
+const serves = (code: string): boolean => /(Layer|Postilion)\.launch\(/.test(code)
 
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -131,6 +131,19 @@ describe("the documents", () => {
     expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
     expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
     expect(seen).toContain("postilion_webhooks_received_total 2\n")
+  })
+
+  it("docs/api.md: its gateway starts, its commands answer as it says, and the last of them ends it with status 0", {
+    timeout: 60_000
+  }, async () => {
+    const [events = "", jobs = "", sessions = "", audit = "", stopping = ""] = await conversation("docs/api.md", {
+      TOKEN: "t0ken"
+    })
+    expect(events).toMatch(/^\{"eventId":"evt_\w+","duplicate":false,"decision":"execute"\}\{"events":\[\{"id":"evt_/)
+    expect(jobs).toMatch(/"decision":"execute"\}\{"job":\{"id":"job_.*"history":\[\]\}\{"removed":"job_/)
+    expect(JSON.parse(sessions)).toEqual({ sessions: 0, turns: 0 })
+    expect(audit).toMatch(/^\{"records":\[.*\n\{"verdict":\{"valid":true,/s)
+    expect(JSON.parse(stopping)).toEqual({ stopping: true, by: "ada" })
   })
 
   it("docs/security.md: its gateway starts, its commands answer as it says, and SIGTERM ends it with status 0", {

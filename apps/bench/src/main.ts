@@ -8,6 +8,7 @@ import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
 import { schedules } from "./Schedules.ts"
 import { sockets } from "./Sockets.ts"
+import { webhooks } from "./Webhooks.ts"
 
 const benchmarks = {
   decisions: Effect.map(decisions, table),
@@ -15,6 +16,7 @@ const benchmarks = {
   restart: Effect.map(restart, table),
   schedules: Effect.map(schedules, table),
   sockets: Effect.map(sockets, table),
+  webhooks: Effect.map(webhooks, table),
   memory,
   backtest
 }

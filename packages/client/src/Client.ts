@@ -4,6 +4,7 @@ import * as Memory from "./internal/Memory.ts"
 import * as Requests from "./internal/Requests.ts"
 import type { Call, Event, EventType, Params, Result, Role, Welcome } from "./Protocol.ts"
 import { events, FromGateway, methods, VERSIONS, Welcome as WelcomeSchema } from "./Protocol.ts"
+import * as Push from "./Push.ts"
 import * as Serve from "./Serve.ts"
 import * as Socket from "./Socket.ts"
 
@@ -65,6 +66,15 @@ export interface Client {
   ) => Effect.Effect<void, ClientError, R | Scope.Scope>
   /** What the gateway tells from now on; over all reconnects, each notification once. Fails when the client cannot go on. */
   readonly events: Effect.Effect<Stream.Stream<Event, ClientError>, never, Scope.Scope>
+  /** Channels that are published in and heard. */
+  readonly push: Push.Push
+}
+
+interface Reader {
+  readonly mailbox: Mailbox.Mailbox<Event, ClientError>
+  readonly wants: (event: Event) => boolean
+  /** Events that had no room. */
+  missed: number
 }
 
 /** Milliseconds a gateway has to say welcome. */
@@ -115,7 +125,7 @@ export const make = (
     const first = yield* Deferred.make<void, ClientError>()
     const memory = Memory.make()
     const requests = Requests.make()
-    const readers = new Set<{ readonly mailbox: Mailbox.Mailbox<Event, ClientError>; missed: number }>()
+    const readers = new Set<Reader>()
     let welcome: Welcome | undefined
     let leaving = false
     /** Why the last attempt came to nothing. */
@@ -124,6 +134,7 @@ export const make = (
 
     const tell = (event: Event): void => {
       for (const reader of readers) {
+        if (!reader.wants(event)) continue
         if (reader.missed > 0) {
           const gap: Event = { type: "GAP", missed: reader.missed, nextStep: "read events faster" }
           if (reader.mailbox.unsafeOffer(gap)) reader.missed = 0
@@ -166,6 +177,8 @@ export const make = (
           const { method, params } = frame.right
           const decoded = decodeEvent(method, params)
           if (decoded !== undefined && memory.isNew(decoded)) tell(decoded)
+          const behind = memory.behind()
+          if (behind !== undefined) Effect.runFork(Effect.ignore(requests.ask("push.subscribe", behind)))
         } else if (frame.right.id !== 0) requests.answered(frame.right.id, frame.right)
         else if ("error" in frame.right) refused = Requests.ofRpcError(frame.right.error)
         else greeted(frame.right.result)
@@ -240,23 +253,36 @@ export const make = (
         "agent.serve": (params) =>
           Effect.tap(asked("agent.serve", params), () => Effect.sync(() => memory.serves(params))),
         "events.unsubscribe": (params) =>
-          Effect.zipRight(Effect.sync(memory.unsubscribed), asked("events.unsubscribe", params))
+          Effect.zipRight(Effect.sync(memory.unsubscribed), asked("events.unsubscribe", params)),
+        "push.subscribe": (params) =>
+          Effect.zipRight(
+            Effect.sync(() => memory.hears(params)),
+            asked("push.subscribe", params)
+          ).pipe(
+            Effect.tap(({ cursor }) => Effect.sync(() => memory.hearsFrom(params.channel, cursor))),
+            Effect.tapError(() => Effect.sync(() => memory.hearsNoMore(params.channel)))
+          ),
+        "push.unsubscribe": (params) =>
+          Effect.zipRight(
+            Effect.sync(() => memory.hearsNoMore(params.channel)),
+            asked("push.unsubscribe", params)
+          )
       }
     const request: Client["request"] = (method, params) =>
       (remembering[method] ?? ((own) => asked(method, own)))(params)
-    const listen = Effect.acquireRelease(
-      Effect.gen(function* () {
-        const mailbox = yield* Mailbox.make<Event, ClientError>({ capacity: maxBufferedEvents, strategy: "dropping" })
-        const reader = { mailbox, missed: 0 }
-        readers.add(reader)
-        return reader
-      }),
-      (reader) => Effect.sync(() => void readers.delete(reader))
-    )
-    const toldOf = Effect.map(listen, ({ mailbox }) => Mailbox.toStream(mailbox))
+    const listen = (wants: Reader["wants"] = () => true) =>
+      Effect.acquireRelease(
+        Effect.gen(function* () {
+          const mailbox = yield* Mailbox.make<Event, ClientError>({ capacity: maxBufferedEvents, strategy: "dropping" })
+          const reader: Reader = { mailbox, wants, missed: 0 }
+          readers.add(reader)
+          return reader
+        }),
+        (reader) => Effect.sync(() => void readers.delete(reader))
+      )
     const send: Client["send"] = (session, text, { agentId, id, owner } = {}) =>
       Effect.gen(function* () {
-        const own = id ?? `${yield* Random.nextIntBetween(0, 2 ** 48)}-${yield* Random.nextIntBetween(0, 2 ** 48)}`
+        const own = id ?? (yield* Push.newId)
         return yield* request("session.send", { session, text, id: own, owner, agentId })
       })
 
@@ -278,7 +304,7 @@ export const make = (
       send,
       ask: (session, text, options) =>
         Effect.gen(function* () {
-          const { mailbox } = yield* listen
+          const { mailbox } = yield* listen()
           const { eventId } = yield* send(session, text, options)
           const answers = Stream.filter(
             Mailbox.toStream(mailbox),
@@ -299,7 +325,19 @@ export const make = (
             nextStep: "nothing; it was decided not to answer"
           })
         }).pipe(Effect.scoped),
-      events: toldOf,
-      serve: (agents, handler, options) => Serve.serve({ request, events: toldOf }, agents, handler, options)
+      serve: (agents, handler, options) => {
+        const wants = ({ type }: Event) => type === "TASK" || type === "CANCEL"
+        const events = Effect.map(listen(wants), ({ mailbox }) => Mailbox.toStream(mailbox))
+        return Serve.serve({ request, events }, agents, handler, options)
+      },
+      events: Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox)),
+      push: Push.make({
+        listen,
+        request,
+        leave: (channel) => {
+          memory.hearsNoMore(channel)
+          Effect.runFork(Effect.ignore(requests.ask("push.unsubscribe", { channel })))
+        }
+      })
     }
   })

@@ -274,7 +274,8 @@ export const events = {
       nextStep: Schema.String,
       session: Schema.optional(Schema.String),
       owner: Schema.optional(Schema.String),
-      eventId: Schema.optional(Schema.String)
+      eventId: Schema.optional(Schema.String),
+      channel: Schema.optional(text("That this connection does not hear any more."))
     })
   },
   GAP: {

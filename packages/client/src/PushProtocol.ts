@@ -5,13 +5,14 @@ const LONGEST_CHANNEL = 100
 const MOST_CURSORS = 1_000
 const MOST_MESSAGES = 1_000
 
-const Channel = Schema.String.pipe(
+/** The name of a channel. */
+export const Channel = Schema.String.pipe(
   Schema.pattern(/^[\w.:-]+$/),
   Schema.maxLength(LONGEST_CHANNEL),
   Schema.annotations({ description: "Letters, digits and `._:-`, up to 100." })
 )
 const Data = Schema.Unknown.annotations({ description: "Any JSON." })
-const Cursors = described(
+export const Cursors = described(
   Schema.NonEmptyArray(Schema.NonNegativeInt).pipe(Schema.maxItems(MOST_CURSORS)),
   "The `cursor`s of PUSHes, or of a PUSH_GAP, which that takes note of."
 )
@@ -41,6 +42,12 @@ const Missed = described(
   Schema.NullOr(Schema.NonNegativeInt),
   "Messages before these that are not kept; null: nobody knows."
 )
+
+/** Who hears a channel. */
+export const Presence = Schema.Struct({
+  present: Schema.Array(Schema.Struct({ ...Present, online: described(Schema.Boolean, "Whether it has a socket.") })),
+  left: described(Schema.Array(Schema.Struct(Present)), "The last 100, latest first.")
+})
 
 /** What can be asked of the push service. */
 export const pushMethods = {
@@ -125,12 +132,7 @@ export const pushMethods = {
       "Who hears a channel, and who did lately. A connection that has lost its socket is there until it cannot be resumed.",
     repeatable: true,
     params: Schema.Struct({ channel: Channel }),
-    result: Schema.Struct({
-      present: Schema.Array(
-        Schema.Struct({ ...Present, online: described(Schema.Boolean, "Whether it has a socket.") })
-      ),
-      left: described(Schema.Array(Schema.Struct(Present)), "The last 100, latest first.")
-    })
+    result: Presence
   }
 } as const
 

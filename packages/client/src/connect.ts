@@ -1,7 +1,8 @@
-import { Cause, Effect, ExecutionStrategy, Exit, Scope, Stream } from "effect"
+import { Cause, Effect, ExecutionStrategy, Exit, Option, Scope, Stream } from "effect"
 import * as Client from "./Client.ts"
 import type { ClientError } from "./ClientError.ts"
 import type { Call, Event, Params, Result, Welcome } from "./Protocol.ts"
+import type * as Push from "./Push.ts"
 import { type Handler, type ServeOptions, type Task, type TaskAnswer, TaskError, type Usage } from "./Serve.ts"
 
 /** The platform's `AbortSignal`, which is not among the types of the language. */
@@ -13,6 +14,20 @@ export interface TaskContext {
   readonly signal: Signal
   /** See `Serve.Progress`. */
   readonly progress: (usage?: Usage) => Promise<void>
+}
+
+/** What each method of a `Push` gives, as promises. */
+export interface PushConnection {
+  readonly publish: (channel: string, data: unknown, options?: Push.PublishOptions) => Promise<Result<"push.publish">>
+  /** As `Push.subscribe`, until the loop over it ends. */
+  readonly subscribe: (channel: string, options?: Push.SubscribeOptions) => AsyncIterable<Push.Message>
+  readonly ack: (message: Push.Acknowledged) => Promise<void>
+  readonly nack: (message: Push.Acknowledged, options?: Push.NackOptions) => Promise<void>
+  readonly history: (
+    channel: string,
+    options?: { readonly since?: number; readonly limit?: number }
+  ) => Promise<Result<"push.history">>
+  readonly presence: (channel: string) => Promise<Result<"presence.query">>
 }
 
 /** A connection to the control plane, for programs without Effect. What fails rejects with a `ClientError`. */
@@ -32,6 +47,8 @@ export interface Connection {
     handler: (task: Task, context: TaskContext) => Promise<TaskAnswer>,
     options?: ServeOptions
   ) => Promise<() => Promise<void>>
+  /** Channels that are published in and heard. */
+  readonly push: PushConnection
   readonly close: () => Promise<void>
 }
 
@@ -39,6 +56,27 @@ const promised = async <A>(effect: Effect.Effect<A, ClientError>): Promise<A> =>
   const exit = await Effect.runPromiseExit(effect)
   if (Exit.isSuccess(exit)) return exit.value
   throw Cause.squash(exit.cause)
+}
+
+/** Goes on with a stream when the next element is asked for, and not before, as `Stream.toAsyncIterable` does. */
+async function* pulled<A>(stream: Stream.Stream<A, ClientError>): AsyncGenerator<A> {
+  const scope = Effect.runSync(Scope.make())
+  try {
+    const pull = await promised(Scope.extend(Stream.toPull(stream), scope))
+    while (true) {
+      // A failure without an error is the end.
+      const next = await promised(
+        Effect.catchAll(
+          Effect.asSome(pull),
+          Option.match({ onNone: () => Effect.succeedNone, onSome: Effect.fail<ClientError> })
+        )
+      )
+      if (Option.isNone(next)) return
+      yield* next.value
+    }
+  } finally {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+  }
 }
 
 /**
@@ -75,6 +113,14 @@ export const connect = async (url: string, options?: Client.ClientOptions): Prom
           })
         await promised(Scope.extend(client.serve(agents, handled, serving), own))
         return () => Effect.runPromise(Scope.close(own, Exit.void))
+      },
+      push: {
+        publish: (...args) => promised(client.push.publish(...args)),
+        subscribe: (...args) => pulled(client.push.subscribe(...args)),
+        ack: (...args) => promised(client.push.ack(...args)),
+        nack: (...args) => promised(client.push.nack(...args)),
+        history: (...args) => promised(client.push.history(...args)),
+        presence: (...args) => promised(client.push.presence(...args))
       },
       close
     }

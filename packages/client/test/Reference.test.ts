@@ -8,6 +8,7 @@ import { Ajv } from "ajv"
 import { describe, expect, it } from "vitest"
 
 const source = join(import.meta.dirname, "../src")
+const gateway = join(import.meta.dirname, "../../gateway/src")
 const docs = join(import.meta.dirname, "../../../docs")
 
 describe("the protocol's reference", () => {
@@ -83,16 +84,37 @@ describe("the AsyncAPI document", () => {
     )
   })
 })
+/** What the files of a folder, or one file, import or export from. */
+const specifiersOf = (files: ReadonlyArray<string>): ReadonlyArray<string> =>
+  files.flatMap((file) =>
+    [...readFileSync(file, "utf8").matchAll(/\bfrom\s+"([^"]+)"/g)].map(([, specifier = ""]) => specifier)
+  )
 
 describe("the client", () => {
-  it("runs in a browser: it imports Effect and itself, and nothing of Node", () => {
+  it("runs in a browser: it imports Effect, itself, and of the gateway what imports nothing of Node either", () => {
     const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"))
-    const specifiers = files.flatMap((file) =>
-      [...readFileSync(join(source, file), "utf8").matchAll(/\bfrom\s+"([^"]+)"/g)].map(
-        ([, specifier = ""]) => specifier
+    const specifiers = specifiersOf(files.map((file) => join(source, file)))
+    expect(specifiers.length).toBeGreaterThan(60)
+    const domain = new Set<string>()
+    const walk = (name: string): void => {
+      if (domain.has(name)) return
+      domain.add(name)
+      for (const specifier of specifiersOf([join(gateway, "domain", name)])) {
+        if (specifier.startsWith("./")) walk(specifier.slice(2))
+        else expect(specifier, `domain/${name}`).toBe("effect")
+      }
+    }
+    const others = specifiers.filter((specifier) => {
+      const [, name] = /^@postilion\/gateway\/domain\/(\w+)$/.exec(specifier) ?? []
+      if (name !== undefined) walk(`${name}.ts`)
+      return (
+        name === undefined &&
+        !specifier.startsWith(".") &&
+        specifier !== "effect" &&
+        !/^@effect\/platform\/\w+$/.test(specifier)
       )
-    )
-    expect(specifiers.length).toBeGreaterThan(15)
-    expect(specifiers.filter((specifier) => specifier !== "effect" && !specifier.startsWith("."))).toEqual([])
+    })
+    expect(others).toEqual([])
+    expect(domain.size).toBeGreaterThan(5)
   })
 })

@@ -1,5 +1,6 @@
-import { type Context, Effect, Layer, Option } from "effect"
-import { decodeConfig, type GatewayConfig, type GatewayConfigInput } from "./domain/Config.ts"
+import { Array, type Context, Effect, Layer, Option } from "effect"
+import type { GatewayConfig, GatewayConfigInput } from "./domain/Config.ts"
+import { decodeConfig } from "./domain/ConfigProblems.ts"
 import type { AgentRunError, GatewayConfigError, GatewayStartError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"
@@ -73,25 +74,35 @@ export type Services =
 /** Why a gateway does not start: its configuration is wrong, or a part of it did not. */
 export type StartError = GatewayConfigError | SchedulerError | GatewayStartError
 
+/** The built-in policies a configuration asks for: those that decide, and those that are only asked. */
+const builtIns = (
+  { accessControl, policies }: GatewayConfig,
+  { classify }: Pick<GatewayOptions, "classify">
+): { readonly policies: ReadonlyArray<SchedulingPolicy>; readonly shadows: ReadonlyArray<SchedulingPolicy> } => {
+  const all = [
+    AccessControl.make(accessControl),
+    LoopGuard.make(policies.loopGuard),
+    AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
+    ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
+    ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
+    CircuitBreaker.make(policies.circuitBreaker),
+    CostBudget.make(),
+    SenderRate.make(policies.maxPerSenderPerMinute),
+    RateLimit.make(),
+    ...(policies.requireApprovalFor.length === 0
+      ? []
+      : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
+    EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
+  ]
+  const [decide, shadows] = Array.partition(all, ({ _tag }) => policies.shadow.some((tag) => tag === _tag))
+  return { policies: decide, shadows }
+}
+
 /** The policies a configuration asks for. */
 export const builtInPolicies = (
-  { accessControl, policies }: GatewayConfig,
-  { classify }: Pick<GatewayOptions, "classify"> = {}
-): ReadonlyArray<SchedulingPolicy> => [
-  AccessControl.make(accessControl),
-  LoopGuard.make(policies.loopGuard),
-  AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
-  ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
-  ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
-  CircuitBreaker.make(policies.circuitBreaker),
-  CostBudget.make(),
-  SenderRate.make(policies.maxPerSenderPerMinute),
-  RateLimit.make(),
-  ...(policies.requireApprovalFor.length === 0
-    ? []
-    : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
-  EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
-]
+  config: GatewayConfig,
+  options: Pick<GatewayOptions, "classify"> = {}
+): ReadonlyArray<SchedulingPolicy> => builtIns(config, options).policies
 
 /** `layer`, unless the surroundings already give the service: so any subsystem can be replaced from outside. */
 const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E, R>): Layer.Layer<I, E, R> =>
@@ -102,7 +113,7 @@ const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E
 const compose = (config: GatewayConfig, options: GatewayOptions) => {
   const { limits } = config
   const engine = PolicyEngineModule.layer({
-    policies: builtInPolicies(config, options),
+    ...builtIns(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
   // From the records outwards: what is built first is closed last.

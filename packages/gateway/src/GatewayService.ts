@@ -9,16 +9,19 @@ import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Erro
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
 import type { Explanation } from "./domain/Explanation.ts"
 import type { RawInput } from "./domain/GatewayEvent.ts"
+import type { Route } from "./domain/Routing.ts"
 import type { RunRecord } from "./domain/Run.ts"
 import { count, type GatewayStatus, type GatewaySummary, noCounts } from "./domain/Status.ts"
 import { ALL_AGENTS, type SwitchMode } from "./domain/Switch.ts"
 import { Admission, type Receipt } from "./harness/Admission.ts"
 import type { AnswerOptions } from "./harness/Answering.ts"
+import { agentOf } from "./harness/InputRouter.ts"
 import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import * as Retention from "./records/Retention.ts"
@@ -55,8 +58,12 @@ export interface GatewayServiceShape {
    * decided. Fails when the input is invalid or the gateway cannot take it; then nothing was kept.
    */
   readonly submit: (input: RawInput) => Effect.Effect<Receipt, GatewayError>
+  /** Which agent would handle an input, and which rule says so. Nothing is kept or run. */
+  readonly route: (input: RawInput) => Route
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /** Events, newest first, a page at a time. */
+  readonly list: (filter?: EventList.EventFilter) => Effect.Effect<EventList.EventPage, GatewayError>
   /**
    * All there is to say of an event: each decision with every policy's answer and the state it saw, who approved, what ran, what
    * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
@@ -257,8 +264,10 @@ export const make = (config: GatewayConfig) =>
 
     return GatewayService.of({
       submit: (input) => admission.submit(input),
+      route: (input) => agentOf(config, input),
       find,
       abort: yield* makeAbort(find),
+      list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,
       run: (input) =>

@@ -169,6 +169,22 @@ describe("a configuration that is wrong is refused, with where and what to do", 
     [{ limits: { runTimeoutMs: Number.NaN } }, "limits.runTimeoutMs", /got NaN/],
     [{ retention: { events: { maxAgeDays: 0 } } }, "retention.events.maxAgeDays", /must be greater than 0, got 0$/],
     [{ retention: { audit: { maxCount: "unlimited" } } }, "retention.audit.maxCount", /"forever"/],
+    [{ routing: { dm: "nobody" } }, "routing.dm", /there is no agent "nobody"; agents: agent$/],
+    [{ routing: { bindings: [{ agentId: "x", peer: "a" }] } }, "routing.bindings[0].agentId", /no agent "x"/],
+    [{ routing: { bindings: [{ agentId: "agent" }] } }, "routing.bindings[0]", /matches everything/],
+    [
+      {
+        routing: {
+          bindings: [
+            { agentId: "agent", peer: "a" },
+            { agentId: "agent", peer: "a" }
+          ]
+        }
+      },
+      "routing.bindings[1]",
+      /never counts: it is for the same as bindings\[0\]$/
+    ],
+    [{ policies: { shadow: ["CostBudget"] } }, "policies.shadow[0]", /got "CostBudget"$/],
     [{ timezone: "Nowhere" }, "timezone", /"Nowhere" is not an IANA time zone; try "UTC" or "Europe\/Berlin"$/],
     [{ agents: {} }, "agents", /at least one agent is needed$/],
     [{ agents: { a: { maxOutputTokens: 0 } } }, "agents.a.maxOutputTokens", /must be greater than 0/],
@@ -350,6 +366,27 @@ const differ = <A, E>(
     expect(yield* seen(first, observe, respond)).toEqual(firstShows)
     expect(yield* seen(second, observe, respond)).toEqual(secondShows)
   })
+
+/** The agent an input is for, with this routing and without. */
+const routed = (input: RawInput, routing: GatewayConfigInput["routing"], otherwise?: GatewayConfigInput["routing"]) =>
+  differ(
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const { eventId } = yield* gw.submit(input)
+      const agentId = (yield* gw.find(eventId))?.event.agentId
+      expect(gw.route(input).agentId).toBe(agentId)
+      return agentId
+    }),
+    [{ agents, routing: { ...otherwise } }, "ops"],
+    [{ agents, routing: { ...routing } }, "chat"]
+  )
+type Binding = Omit<NonNullable<NonNullable<GatewayConfigInput["routing"]>["bindings"]>[number], "agentId">
+const bound = (input: RawInput, binding: Binding, other?: Binding) =>
+  routed(
+    input,
+    { bindings: [{ agentId: "chat", ...binding }] },
+    other === undefined ? undefined : { bindings: [{ agentId: "chat", ...other }] }
+  )
 
 /** Where the first answer was sent. */
 const sentTo = (act: Effect.Effect<unknown, GatewayError, Env>) =>
@@ -699,7 +736,7 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
   // Answered at the door: packages/server/test/Chat.test.ts shows it.
   "accessControl.replyToUnknown": () =>
     Effect.sync(() => {
-      const door = readFileSync(new URL("../../server/src/ChatDoor.ts", import.meta.url), "utf8")
+      const door = readFileSync(new URL("../../server/src/Conversations.ts", import.meta.url), "utf8")
       expect(door).toMatch(/replyToUnknown/)
     }),
   "accessControl.mode": () =>
@@ -871,6 +908,25 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [policies({}), "execute"],
       [policies({ maxPerSenderPerMinute: 1 }), "skip"]
     ),
+
+  "policies.shadow": () =>
+    differ(
+      decision(event()),
+      [policies({ quietHours: { from: "00:00", to: "24:00" } }), "queue"],
+      [policies({ quietHours: { from: "00:00", to: "24:00" }, shadow: ["QuietHours"] }), "execute"]
+    ),
+
+  "routing.dm": () => routed(message(), { dm: "chat" }),
+  "routing.group": () => routed(message({ metadata: { context: "group" } }), { group: "chat" }),
+  "routing.channel": () => routed(message({ metadata: { context: "channel" } }), { channel: "chat" }),
+  "routing.default": () => routed(event(), { default: "chat" }),
+  "routing.bindings.agentId": () => bound(message(), { peer: "ada" }),
+  "routing.bindings.source": () => bound(event(), { source: "webhook" }, { source: "a2a" }),
+  "routing.bindings.channel": () =>
+    bound(message({ metadata: { channel: "mail" } }), { channel: "mail" }, { channel: "sms" }),
+  "routing.bindings.context": () => bound(message(), { context: "dm" }, { context: "group" }),
+  "routing.bindings.chat": () => bound(message({ metadata: { chatId: "c1" } }), { chat: "c1" }, { chat: "c2" }),
+  "routing.bindings.peer": () => bound(message(), { peer: "ada" }, { peer: "bob" }),
 
   "prices.*.from": () =>
     differ(

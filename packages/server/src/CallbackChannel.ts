@@ -1,11 +1,10 @@
 import { createHmac } from "node:crypto"
 import type { Channel, OutboundMessage } from "@postilion/gateway"
+import { between, LONGEST_TIMER, required, Secret, withDefault } from "@postilion/gateway/domain/ConfigFields"
 import { ChannelSendError, type SendOutcome } from "@postilion/gateway/domain/Errors"
 import { Clock, Effect, Redacted, Schema } from "effect"
 import { refusalOf } from "./AddressPolicy.ts"
 import * as OutboundHttp from "./OutboundHttp.ts"
-
-const LONGEST_TIMER = 2 ** 31 - 1
 
 const CallbackUrl = Schema.String.pipe(
   Schema.filter((text) => {
@@ -16,39 +15,33 @@ const CallbackUrl = Schema.String.pipe(
     return (url.username === "" && url.password === "") || "must not have a user or password in it; use `secret`"
   })
 )
-const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String)).pipe(
+const SigningSecret = Secret.pipe(
   Schema.filter((secret) => keyOf(Redacted.value(secret)).length > 0 || "must not be empty")
 )
 
 /** A place on the web that takes answers. */
 export const CallbackConfig = Schema.Struct({
-  url: CallbackUrl,
-  /** What messages are signed with: `whsec_` and base64, as Standard Webhooks writes it, or any text. */
-  secret: Secret,
-  /** Whether the URL may lead to this machine or a private network. Default: false. */
-  allowPrivate: Schema.optionalWith(Schema.Boolean, { default: () => false }),
-  /** Whether the receiver drops what comes again with the same `idempotency-key`. Default: false. */
-  deduplicates: Schema.optionalWith(Schema.Boolean, { default: () => false }),
-  /** Milliseconds the receiver has to answer. Default: 10,000. */
-  timeoutMs: Schema.optionalWith(
-    Schema.Number.pipe(
-      Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
-      Schema.between(1, LONGEST_TIMER, { message: ({ actual }) => `must be from 1 to ${LONGEST_TIMER}, got ${actual}` })
-    ),
-    { default: () => 10_000 }
-  )
-}).pipe(
-  Schema.filter(({ allowPrivate, url }) => {
-    const host = new URL(url).hostname.replace(/^\[(.*)\]$/, "$1")
-    // A name is checked when it is resolved; an address can be, and had better be, at once.
-    const refusal = /^[\d.]+$|:/.test(host) ? refusalOf(host, allowPrivate) : undefined
-    return refusal === undefined || { path: ["url"], message: refusal }
-  })
-)
+  url: required(CallbackUrl, "Where messages are POSTed."),
+  secret: required(
+    SigningSecret,
+    "What messages are signed with: `whsec_` and base64, as Standard Webhooks writes it, or any text."
+  ),
+  allowPrivate: withDefault(Schema.Boolean, false, "Whether the URL may lead to this machine or a private network."),
+  deduplicates: withDefault(
+    Schema.Boolean,
+    false,
+    "Whether the receiver drops what comes again with the same `idempotency-key`."
+  ),
+  timeoutMs: withDefault(between(1, LONGEST_TIMER), 10_000, "Milliseconds the receiver has to answer.")
+})
 export type CallbackConfig = typeof CallbackConfig.Type
 
-/** By name: what routes call them. */
-export const Callbacks = Schema.Record({ key: Schema.NonEmptyString, value: CallbackConfig })
+/** Why nothing will be sent to the address in a URL. A name is checked when it is resolved; an address can be at once. */
+export const refusedAddress = ({ allowPrivate, url }: Pick<CallbackConfig, "allowPrivate" | "url">) => {
+  const host = new URL(url).hostname.replace(/^\[(.*)\]$/, "$1")
+  const refusal = /^[\d.]+$|:/.test(host) ? refusalOf(host, allowPrivate) : undefined
+  return refusal === undefined || { path: ["url"], message: refusal }
+}
 
 const PREFIX = "whsec_"
 const keyOf = (secret: string): Buffer =>

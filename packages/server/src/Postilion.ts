@@ -1,16 +1,20 @@
 import type { SqlClient } from "@effect/sql"
-import { type AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
-import { Effect, Layer, type Redacted } from "effect"
+import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
+import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
-import * as CallbackChannel from "./CallbackChannel.ts"
+import * as AgentModels from "./agents/AgentModels.ts"
+import * as Channels from "./Channels.ts"
+import * as ConfigFile from "./ConfigFile.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
+import * as Observability from "./Observability.ts"
 import * as OutsideAgents from "./OutsideAgents.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Stopping from "./Stopping.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
@@ -28,11 +32,13 @@ const compose = (
     allowedOrigins,
     audit: _,
     bodyTimeoutMs,
-    callbacks,
+    agents,
+    channels: outward,
     drainDeadlineMs,
     host,
     maxBodyBytes,
     maxFailedAttempts,
+    observability,
     outside,
     port,
     push,
@@ -41,15 +47,15 @@ const compose = (
     tokens,
     trustedProxies,
     webSocket,
-    ...gateway
+    ...rest
   }: PostilionConfig,
   { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
+  const gateway = { ...rest, agents: Record.map(agents, AgentModels.withoutModel) }
   const { replyToUnknown } = gateway.accessControl
   const rooms = new Rooms()
-  const callbackChannels = Object.entries(callbacks).map(([name, callback]) => CallbackChannel.make(name, callback))
-  const channels = [...(options.channels ?? []), ...callbackChannels, rooms.channel]
+  const channels = [...(options.channels ?? []), ...Channels.make(outward), rooms.channel]
   const access = Access.layer({
     tokens,
     environmentToken,
@@ -59,19 +65,27 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  const http = HttpDoor.layer({ drainDeadlineMs, replyToUnknown, callbacks: new Set(Object.keys(callbacks)) })
+  const http = HttpDoor.layer({
+    drainDeadlineMs,
+    agents: Object.keys(agents),
+    replyToUnknown,
+    channels: new Set(Object.keys(outward))
+  })
   const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
   return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
     Layer.provide(Phases.component("channels", "SocketDoor", socket)),
     Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
     Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
-    Layer.provide(Shutdown.layer),
+    Layer.provide(Stopping.layer),
+    Layer.provideMerge(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
     Layer.provide(OutsideAgents.layer(outside)),
     Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
     Layer.provide(Phases.layer),
-    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls }))
+    Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
+    Layer.provide(AgentModels.layer(agents)),
+    Layer.provide(Observability.layer(observability))
   )
 }
 
@@ -97,7 +111,7 @@ export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
 ): Layer.Layer<
-  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress,
+  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown,
   Gateway.StartError | ChannelConnectionError,
   AgentRunner
 > =>
@@ -108,6 +122,39 @@ export const layer = (
       const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
       return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
     })
+  )
+
+/**
+ * The same from a `gateway.yaml`. Agents without a `model` are run by the offline one, which says so in its answers, unless the
+ * surroundings give an `AgentRunner`. Warnings are logged. Fails with a `GatewayConfigError` that shows every problem of the file.
+ */
+export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const { config, warnings } = yield* ConfigFile.load(path, {
+        adapters: options.adapters,
+        channels: options.channels?.map(({ name }) => name)
+      })
+      for (const { column, file, line, message } of warnings)
+        yield* Effect.logWarning(`${file}:${line}:${column}: ${message}`)
+      const given = yield* Effect.serviceOption(AgentRunner)
+      return layer(config, options).pipe(
+        Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
+      )
+    })
+  )
+
+/**
+ * Runs a server until it is interrupted, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, or until `POST /shutdown` asks for
+ * its end; then stops it gracefully.
+ *
+ * ```ts
+ * Postilion.launch(Postilion.layer({ storage: "./ops.sqlite" })).pipe(Effect.provide(OfflineRunner.layer()), NodeRuntime.runMain)
+ * ```
+ */
+export const launch = <E, R>(server: Layer.Layer<Shutdown.Shutdown, E, R>): Effect.Effect<void, E, R> =>
+  Effect.flatMap(Layer.build(server), (context) => Context.get(context, Shutdown.Shutdown).requested).pipe(
+    Effect.scoped
   )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */

@@ -1,37 +1,40 @@
 import { GatewayConfigError } from "@postilion/gateway"
-import { configError, GatewayConfig } from "@postilion/gateway/domain/Config"
+import { GatewayConfig } from "@postilion/gateway/domain/Config"
+import {
+  between,
+  LONGEST_TIMER,
+  optional,
+  required,
+  Secret,
+  section,
+  withDefault
+} from "@postilion/gateway/domain/ConfigFields"
+import { configError } from "@postilion/gateway/domain/ConfigProblems"
+import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
-import { Callbacks } from "./CallbackChannel.ts"
+import { AgentConfig } from "./agents/AgentConfig.ts"
+import { Channels } from "./Channels.ts"
+import { ObservabilityConfig } from "./Observability.ts"
 import { OutsideConfig } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
 import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
 import { WebSocketConfig } from "./socket/WebSocketConfig.ts"
 
-const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: () => value })
-
-/** Longer timers fire at once. */
-const LONGEST_TIMER = 2 ** 31 - 1
 /** A body is held in memory, and becomes one string: that has its limit in the engine. */
 const LONGEST_BODY = 2 ** 28
-
-const Between = (least: number, most: number) =>
-  Schema.Number.pipe(
-    Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
-    Schema.between(least, most, { message: ({ actual }) => `must be from ${least} to ${most}, got ${actual}` })
-  )
 
 /** What RFC 6750 lets a bearer token have; anything else could never arrive. */
 const isToken = (text: string): boolean => /^[\w.~+/-]+=*$/.test(text)
 
 const TOKEN_RULE = "a token has one or more letters, digits or -._~+/ and no spaces"
 
-const Token = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String)).pipe(
-  Schema.filter((token) => isToken(Redacted.value(token)) || TOKEN_RULE)
-)
+const Token = Secret.pipe(Schema.filter((token) => isToken(Redacted.value(token)) || TOKEN_RULE))
 
-const ScopedToken = Schema.Struct({ token: Token, scopes: Schema.NonEmptyArray(Schema.Literal(...SCOPES)) })
+const ScopedToken = Schema.Struct({
+  token: required(Token, "The token."),
+  scopes: required(Schema.NonEmptyArray(OneOf(...SCOPES)), "What it is for; an operator may do everything.")
+})
 
 /** A token alone is an operator's. */
 const TokenConfig = Schema.Union(
@@ -67,62 +70,102 @@ const Subnet = Schema.String.pipe(
 )
 
 export const AuditConfig = Schema.Struct({
-  /** A file with an Ed25519 private key in PEM (PKCS #8) that checkpoints are signed with. Default: nothing is signed. */
-  signingKeyFile: Schema.optional(Schema.NonEmptyString),
-  /** Records between two signed checkpoints. Default: 1,000. */
-  checkpointEvery: withDefault(Between(2, 1_000_000), 1_000)
+  signingKeyFile: optional(
+    Schema.NonEmptyString,
+    "A file with an Ed25519 private key in PEM (PKCS #8) that checkpoints are signed with. Default: nothing is signed."
+  ),
+  checkpointEvery: withDefault(between(2, 1_000_000), 1_000, "Records between two signed checkpoints.")
 })
 export type AuditConfig = typeof AuditConfig.Type
 
 export const SslConfig = Schema.Struct({
-  /** The certificate in PEM, with those that lead to its root after it. */
-  cert: Schema.NonEmptyString,
-  /** Its private key in PEM, without a passphrase. */
-  key: Schema.NonEmptyString,
-  /** Certificates in PEM of who issues clients' certificates; whoever has none from there gets no connection. Default: none is asked for. */
-  clientCa: Schema.optional(Schema.NonEmptyString)
+  cert: required(Schema.NonEmptyString, "The certificate in PEM, with those that lead to its root after it."),
+  key: required(Schema.NonEmptyString, "Its private key in PEM, without a passphrase."),
+  clientCa: optional(
+    Schema.NonEmptyString,
+    "Certificates in PEM of who issues clients' certificates; whoever has none from there gets no connection. Default: none is asked for."
+  )
 })
 
-/** What a server is configured with: all of the gateway's keys, and its own. Every key has a default. */
+const AGENT = { instructions: "", maxOutputTokens: 1024, modelTimeoutMs: 120_000 }
+
+/** What a server is configured with: all of the gateway's keys, and its own. */
 export const PostilionConfig = Schema.Struct({
   ...GatewayConfig.fields,
-  /** The SQLite file the records are in, or `:memory:`. Default: `./postilion.sqlite`. */
-  storage: withDefault(Schema.NonEmptyString, "./postilion.sqlite"),
-  /** The address the HTTP door listens at. Default: `127.0.0.1`, which other machines cannot reach. */
-  host: withDefault(Schema.NonEmptyString, "127.0.0.1"),
-  /** `0`: any that is free; `HttpAddress` says which. Default: 8765. */
-  port: withDefault(Between(0, 65_535), 8765),
-  /**
-   * Bearer tokens by the name of who holds them: a token, which may do everything, or `{ token, scopes }`. That name is the
-   * sender of what they say and the author of what they approve. Default: none; then only webhooks and the health checks are answered.
-   */
-  tokens: withDefault(Tokens, {}),
-  /** Wrong tokens that may come from one address in a minute; then none from there is looked at until it is over. Default: 10. */
-  maxFailedAttempts: withDefault(Between(1, 1_000_000), 10),
-  /** Origins, besides the gateway's own, whose pages may ask: `https://console.example.com`. Default: none. */
-  allowedOrigins: withDefault(Schema.Array(Origin), []),
-  /** Names, besides the address it listens at, that the gateway is reached by: `ops.example.com`. Default: none. */
-  allowedHosts: withDefault(Schema.Array(Host), []),
-  /** Addresses and subnets (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` is believed. Default: none. */
-  trustedProxies: withDefault(Schema.Array(Subnet), []),
-  /** Files that make it HTTPS, and nothing else; looked at again every ten seconds. Default: none, it is HTTP. */
-  ssl: Schema.optional(SslConfig),
-  /** How the audit is signed. Default: not at all. */
-  audit: Schema.optionalWith(AuditConfig, { default: () => Schema.decodeSync(AuditConfig)({}) }),
-  /** Bytes an HTTP request's body may have; more is answered 413. Default: 1,048,576. */
-  maxBodyBytes: withDefault(Between(1, LONGEST_BODY), 1_048_576),
-  /** Milliseconds an HTTP request's body may take to arrive; longer is answered 408. Default: 10,000. */
-  bodyTimeoutMs: withDefault(Between(1, LONGEST_TIMER), 10_000),
-  /** Milliseconds that runs under way get to finish when the server stops; the rest is retried at the next start. Default: 30,000. */
-  drainDeadlineMs: withDefault(Between(0, LONGEST_TIMER), 30_000),
-  /** Places on the web that take answers, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. Default: none. */
-  callbacks: withDefault(Callbacks, {}),
-  /** Agents that are programs of their own: they connect to `/ws` and take the runs from there. Default: none. */
-  outside: withDefault(OutsideConfig, {}),
-  /** The control plane at `/ws`. */
-  webSocket: Schema.optionalWith(WebSocketConfig, { default: () => Schema.decodeSync(WebSocketConfig)({}) }),
-  /** Channels that are published in and heard. */
-  push: Schema.optionalWith(PushConfig, { default: () => Schema.decodeSync(PushConfig)({}) })
+  agents: withDefault(
+    Schema.Record({ key: Schema.String, value: AgentConfig }),
+    { agent: AGENT },
+    "By id. What names no agent, and no rule routes, is for the first. Default: one called `agent`."
+  ),
+  storage: withDefault(
+    Schema.NonEmptyString,
+    "./postilion.sqlite",
+    "The SQLite file the records are in, or `:memory:`."
+  ),
+  host: withDefault(
+    Schema.NonEmptyString,
+    "127.0.0.1",
+    "The address the HTTP door listens at. Other machines cannot reach `127.0.0.1`."
+  ),
+  port: withDefault(between(0, 65_535), 8765, "The port it listens at; `0` is any that is free."),
+  tokens: withDefault(
+    Tokens,
+    {},
+    "Bearer tokens by the name of who holds them: a token, which may do everything, or `{ token, scopes }`. That name is the sender of what they say and the author of what they approve."
+  ),
+  maxFailedAttempts: withDefault(
+    between(1, 1_000_000),
+    10,
+    "Wrong tokens that may come from one address in a minute; then none from there is looked at until it is over."
+  ),
+  allowedOrigins: withDefault(
+    Schema.Array(Origin),
+    [],
+    "Origins, besides the gateway's own, whose pages may ask: `https://console.example.com`."
+  ),
+  allowedHosts: withDefault(
+    Schema.Array(Host),
+    [],
+    "Names, besides the address it listens at, that the gateway is reached by: `ops.example.com`."
+  ),
+  trustedProxies: withDefault(
+    Schema.Array(Subnet),
+    [],
+    "Addresses and subnets (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` is believed."
+  ),
+  ssl: optional(
+    SslConfig,
+    "Files that make it HTTPS, and nothing else; looked at again every ten seconds. Default: none, it is HTTP."
+  ),
+  audit: section(AuditConfig, "How the audit is signed."),
+  maxBodyBytes: withDefault(
+    between(1, LONGEST_BODY),
+    1_048_576,
+    "Bytes an HTTP request's body may have; more is answered 413."
+  ),
+  bodyTimeoutMs: withDefault(
+    between(1, LONGEST_TIMER),
+    10_000,
+    "Milliseconds an HTTP request's body may take to arrive; longer is answered 408."
+  ),
+  drainDeadlineMs: withDefault(
+    between(0, LONGEST_TIMER),
+    30_000,
+    "Milliseconds that runs under way get to finish when the server stops; the rest is retried at the next start."
+  ),
+  channels: withDefault(
+    Channels,
+    {},
+    "Ways out, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. There may be several of one platform."
+  ),
+  outside: withDefault(
+    OutsideConfig,
+    {},
+    "Agents that are programs of their own: they connect to `/ws` and take the runs from there."
+  ),
+  webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
+  observability: section(ObservabilityConfig, "What is written to the log, and how."),
+  push: section(PushConfig, "Channels that are published in and heard.")
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

@@ -24,8 +24,11 @@ const everyone: ReadonlyArray<Scope> = SCOPES
 const TABLE = {
   status: read,
   budget: read,
+  /** Any event, and the list of them. */
   "events.show": read,
   "events.explain": read,
+  /** As a program that tells the gateway of a change: in whichever session. */
+  "events.submit": operate,
   /** To read what became of an event one sent. */
   "events.own": everyone,
   "approvals.list": read,
@@ -34,7 +37,7 @@ const TABLE = {
   "deliveries.list": read,
   "deliveries.replay": operate,
   "deliveries.drop": operate,
-  /** Pause, resume, stop, terminate and release. */
+  /** Pause, resume, stop, terminate, release and shut down. */
   control: operate,
   "session.send": talk,
   "session.join": talk,
@@ -65,6 +68,14 @@ const TABLE = {
   "tokens.create": operate,
   "tokens.list": operate,
   "tokens.revoke": operate,
+  "sessions.read": read,
+  "sessions.change": operate,
+  "jobs.list": read,
+  "jobs.change": operate,
+  "jobs.run": operate,
+  "policies.list": read,
+  "policies.change": operate,
+  "audit.read": read,
   metrics: read
 } satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
 
@@ -72,6 +83,17 @@ const TABLE = {
 export type Action = keyof typeof TABLE
 
 export const ACTIONS = Object.keys(TABLE) as ReadonlyArray<Action>
+
+const isAction = (name: string): name is Action => Object.hasOwn(TABLE, name)
+
+/** The action of this name, as it is written where operations are declared. Throws where the table has none. */
+export const named = (name: string): Action => {
+  if (isAction(name)) return name
+  throw new Error(`there is no action "${name}" in the table of scopes`)
+}
+
+/** Who may do this. */
+export const scopesFor = (action: Action): ReadonlyArray<Scope> => TABLE[action]
 
 /** Whether a holder of these scopes may do this: any one of them is enough. */
 export const allow = (scopes: ReadonlyArray<Scope>, action: Action): boolean => {

@@ -63,7 +63,7 @@ describe("the client", () => {
   )
 
   it.scopedLive(
-    "resumes after the network dropped in the middle of a run: the answer arrives once, and nothing is missed",
+    "N24: resumes after the network dropped in the middle of a run: the answer arrives once, and nothing is missed",
     () =>
       Effect.gen(function* () {
         const line = yield* cable

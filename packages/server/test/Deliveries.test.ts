@@ -180,7 +180,13 @@ describe("a callback", () => {
   )
 })
 
-const callback = (url: string, change: object = {}) => ({ url, secret: "s3cret", allowPrivate: true, ...change })
+const callback = (url: string, change: object = {}) => ({
+  platform: "callback" as const,
+  url,
+  secret: "s3cret",
+  allowPrivate: true,
+  ...change
+})
 const toHook = { path: "/github", adapter: "github", secret: SECRET, deliverTo: { channel: "hook", target: "ops" } }
 const sentBy = (url: string) =>
   Effect.map(
@@ -188,7 +194,7 @@ const sentBy = (url: string) =>
     ({ body }) => body.deliveries as ReadonlyArray<Record<string, unknown>>
   )
 
-describe("a server with callbacks", () => {
+describe("a server with channels", () => {
   it.scoped("sends what a webhook's run has to say, tries again what was not taken, in order", () =>
     Effect.gen(function* () {
       const { received, url } = yield* receiver(inTurn(answer(500), answer(429, { "retry-after": "60" }), answer(200)))
@@ -210,7 +216,7 @@ describe("a server with callbacks", () => {
         const [one, two] = (yield* gateway.deliveries()).map(({ id }) => id)
         expect(keys).toEqual([one, one, one, two])
         expect(new Set(received.slice(0, 3).map(({ body }) => body)).size).toBe(1)
-      }).pipe(Effect.provide(server({ webhooks: [toHook], callbacks: { hook: callback(url) } })))
+      }).pipe(Effect.provide(server({ webhooks: [toHook], channels: { hook: callback(url) } })))
     })
   )
 
@@ -231,11 +237,11 @@ describe("a server with callbacks", () => {
         })
         expect(yield* say({ text: "hello", replyTo: "other" })).toMatchObject({
           status: 422,
-          body: { detail: 'replyTo: there is no callback "other"; callbacks: hook' }
+          body: { detail: 'replyTo: there is no channel "other"; channels: hook' }
         })
         expect((yield* say({ text: "hello", replyTo: "hook" }, MALLORY)).status).toBe(403)
         expect(received).toHaveLength(1)
-      }).pipe(Effect.provide(server({ callbacks: { hook: callback(url) } })))
+      }).pipe(Effect.provide(server({ channels: { hook: callback(url) } })))
     })
   )
 
@@ -263,7 +269,7 @@ describe("a server with callbacks", () => {
         expect((yield* post(`${one?.id}/replay`)).status).toBe(409)
         expect((yield* post("dlv_0/drop")).status).toBe(404)
         expect((yield* request("/status", as(ADA))).body).toMatchObject({ deliveries: { sent: 1, failed: 0 } })
-      }).pipe(Effect.provide(server({ webhooks: [toHook], callbacks: { hook: callback(url) } })))
+      }).pipe(Effect.provide(server({ webhooks: [toHook], channels: { hook: callback(url) } })))
     })
   )
 })
@@ -290,7 +296,7 @@ describe("N14: kill -9 between sending and receipt", { timeout: 60_000 }, () => 
 
   it.scopedLive("unknown, shown, and not sent again until a person says so", () =>
     Effect.gen(function* () {
-      const { hook, url } = yield* crash((url) => ({ callbacks: { hook: callback(url) } }))
+      const { hook, url } = yield* crash((url) => ({ channels: { hook: callback(url) } }))
       const [unknown] = yield* sentBy(url)
       expect(unknown).toMatchObject({
         state: "unknown",
@@ -308,7 +314,7 @@ describe("N14: kill -9 between sending and receipt", { timeout: 60_000 }, () => 
 
   it.scopedLive("sent again under the same key where the receiver deduplicates", () =>
     Effect.gen(function* () {
-      const { hook, url } = yield* crash((url) => ({ callbacks: { hook: callback(url, { deduplicates: true }) } }))
+      const { hook, url } = yield* crash((url) => ({ channels: { hook: callback(url, { deduplicates: true }) } }))
       const [sent] = yield* eventually(sentBy(url), ([one]) => one?.state === "sent")
       expect(hook.received.map(({ headers }) => headers["idempotency-key"])).toEqual([sent?.id, sent?.id])
     })

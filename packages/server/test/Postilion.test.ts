@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs"
 import { join } from "node:path"
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import { EventBus, GatewayService } from "@postilion/gateway"
 import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import * as EventBusModule from "@postilion/gateway/records/EventBus"
-import { CallbackChannel, HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
+import { CallbackChannel, HttpAddress, Postilion, PostilionConfig, type PostilionConfigInput } from "@postilion/server"
 import { Effect, Layer } from "effect"
 import { sslOf } from "./Fixtures.ts"
 import { receiver, silence } from "./Receiver.ts"
@@ -12,6 +12,7 @@ import {
   ADA,
   as,
   deliver,
+  done,
   eventually,
   rawConnection,
   request,
@@ -122,9 +123,15 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     const { error } = yield* wire.ask("push.publish", { channel: "alerts", id: "m", data: "1234567" })
     expect(error).toMatchObject({ data: { code: "forbidden" } })
   }).pipe(Effect.scoped, Effect.provide(server({ push: { channels: { alerts: { publish: ["agent"] } } } }))),
-  callbacks: Effect.gen(function* () {
+  observability: Effect.gen(function* () {
+    const [line = ""] = yield* logged({ logFormat: "json" })
+    expect(JSON.parse(line)).toMatchObject({ message: "thinking" })
+    expect(yield* logged({ logFormat: "logfmt" })).toEqual([expect.stringContaining("message=thinking")])
+    expect(yield* logged({ logFormat: "json", logLevel: "error" })).toEqual([])
+  }),
+  channels: Effect.gen(function* () {
     const { received, url } = yield* receiver(silence)
-    const callback = { url, secret: "s3cret", allowPrivate: true, timeoutMs: 50 }
+    const callback = { platform: "callback" as const, url, secret: "s3cret", allowPrivate: true, timeoutMs: 50 }
     const outcome = (change: object) =>
       Effect.gen(function* () {
         const gateway = yield* GatewayService
@@ -134,7 +141,7 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
           ([one]) => one?.state === "unknown" || one?.error !== undefined
         )
         return one
-      }).pipe(Effect.provide(server({ callbacks: { hook: { ...callback, ...change } } })))
+      }).pipe(Effect.provide(server({ channels: { hook: { ...callback, ...change } } })))
     expect(yield* outcome({})).toMatchObject({ state: "unknown", error: expect.stringContaining("within 50 ms") })
     expect(yield* outcome({ timeoutMs: 60 })).toMatchObject({ error: expect.stringContaining("within 60 ms") })
     expect(yield* outcome({ deduplicates: true })).toMatchObject({ state: "prepared" })
@@ -153,6 +160,18 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     expect(received).toHaveLength(3)
   }).pipe(Effect.scoped)
 }
+
+const logged = (observability: NonNullable<PostilionConfigInput["observability"]>) =>
+  Effect.gen(function* () {
+    const lines: Array<string> = []
+    const log = vi.spyOn(console, "log").mockImplementation((line) => void lines.push(String(line)))
+    yield* Effect.addFinalizer(() => Effect.sync(() => log.mockRestore()))
+    yield* Effect.provide(
+      say({ text: "hello" }),
+      server({ observability }, (task) => Effect.zipLeft(done(task), Effect.logWarning("thinking")))
+    )
+    return lines.filter((line) => line.includes("thinking"))
+  }).pipe(Effect.scoped)
 
 describe("Postilion.layer", () => {
   it.scoped("gives a gateway, a door to it, and their address", () =>
@@ -206,17 +225,18 @@ describe("Postilion.layer", () => {
       expect(yield* failure({ maxBodyBytes: 0 })).toMatch(/^configuration: maxBodyBytes: must be from 1 to/)
       expect(yield* failure({ bodyTimeoutMs: 2 ** 31 })).toMatch(/^configuration: bodyTimeoutMs: must be from 1 to/)
       expect(yield* failure({ drainDeadlineMs: -1 })).toMatch(/^configuration: drainDeadlineMs: must be from 0 to/)
-      const hook = { url: "https://example.com/hook", secret: "s3cret" }
-      const callback = (change: object) => failure({ callbacks: { hook: { ...hook, ...change } } })
+      const hook = { platform: "callback", url: "https://example.com/hook", secret: "s3cret" }
+      const callback = (change: object) => failure({ channels: { hook: { ...hook, ...change } } })
       expect(yield* callback({ url: "ftp://example.com" })).toBe(
-        "configuration: callbacks.hook.url: must be an http or https URL"
+        "configuration: channels.hook.url: must be an http or https URL"
       )
-      expect(yield* callback({ url: "https://a:b@example.com" })).toMatch(/callbacks\.hook\.url: must not have a user/)
-      expect(yield* callback({ url: "http://169.254.169.254/" })).toMatch(/callbacks\.hook\.url: 169\.254\.169\.254 is/)
-      expect(yield* callback({ url: "http://127.1/" })).toMatch(/callbacks\.hook\.url: 127\.0\.0\.1 is private/)
-      expect(yield* callback({ secret: "" })).toMatch(/callbacks\.hook\.secret: must not be empty/)
-      expect(yield* callback({ timeoutMs: 0 })).toMatch(/callbacks\.hook\.timeoutMs: must be from 1 to/)
-      expect(yield* callback({ retries: 1 })).toMatch(/callbacks\.hook\.retries: is unexpected/)
+      expect(yield* callback({ url: "https://a:b@example.com" })).toMatch(/channels\.hook\.url: must not have a user/)
+      expect(yield* callback({ url: "http://169.254.169.254/" })).toMatch(/channels\.hook\.url: 169\.254\.169\.254 is/)
+      expect(yield* callback({ url: "http://127.1/" })).toMatch(/channels\.hook\.url: 127\.0\.0\.1 is private/)
+      expect(yield* callback({ secret: "" })).toMatch(/channels\.hook\.secret: must not be empty/)
+      expect(yield* callback({ timeoutMs: 0 })).toMatch(/channels\.hook\.timeoutMs: must be from 1 to/)
+      expect(yield* callback({ platform: undefined })).toMatch(/channels\.hook\.platform: missing; platforms: callback/)
+      expect(yield* callback({ retries: 1 })).toMatch(/channels\.hook\.retries: is unexpected/)
       expect(yield* failure({ tokens: { ada: "" } })).toMatch(/^configuration: tokens\.ada: a token has/)
       const scoped = (change: object) => failure({ tokens: { ada: { token: "x", scopes: ["client"], ...change } } })
       expect(yield* scoped({ token: "two words" })).toMatch(/^configuration: tokens\.ada\.token: a token has/)

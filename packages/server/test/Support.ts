@@ -27,7 +27,7 @@ export const result = (text: string): RunResult => ({
   usage: { inputTokens: 10, outputTokens: 5 },
   model: "scripted"
 })
-const done: Respond = (task) => Effect.succeed(result(`done: ${task.taskDescription}`))
+export const done: Respond = (task) => Effect.succeed(result(`done: ${task.taskDescription}`))
 
 /** A server with real sockets, in memory unless `storage` says where, with a webhook for GitHub and two principals. */
 export const server = (config: PostilionConfigInput = {}, respond: Respond = done, options?: Gateway.GatewayOptions) =>
@@ -63,7 +63,7 @@ export const requestAt = (url: string, path: string, init: RequestInit = {}): Ef
       status: response.status,
       headers: response.headers,
       text,
-      body: response.headers.get("content-type")?.includes("json") && text !== "" ? decodeBody(text) : {}
+      body: /[/+]json\b/.test(response.headers.get("content-type") ?? "") && text !== "" ? decodeBody(text) : {}
     }
   })
 

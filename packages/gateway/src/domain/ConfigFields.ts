@@ -1,6 +1,9 @@
 import { Schema } from "effect"
 import { parseZone } from "./Calendar.ts"
 
+/** Milliseconds; longer timers fire at once. */
+export const LONGEST_TIMER = 2 ** 31 - 1
+
 export const Positive = Schema.Number.pipe(
   Schema.finite({ message: ({ actual }) => `must be a number, got ${actual}` }),
   Schema.positive({ message: ({ actual }) => `must be greater than 0, got ${actual}` })
@@ -13,8 +16,28 @@ export const Count = Schema.Number.pipe(
   Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
   Schema.nonNegative({ message: ({ actual }) => `must be 0 or more, got ${actual}` })
 )
-export const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: () => value })
+/** A whole number in these bounds. */
+export const between = (least: number, most: number) =>
+  Schema.Number.pipe(
+    Schema.int({ message: ({ actual }) => `must be a whole number, got ${actual}` }),
+    Schema.between(least, most, { message: ({ actual }) => `must be from ${least} to ${most}, got ${actual}` })
+  )
+
+// What `about` says of a key is all there is to say of it: the reference, editors and `--help` read it from here.
+
+/** A key that must be there. */
+export const required = <A, I>(schema: Schema.Schema<A, I>, about: string) =>
+  Schema.propertySignature(schema).annotations({ description: about })
+/** A key that may be left out; `about` says what holds then. */
+export const optional = <A, I>(schema: Schema.Schema<A, I>, about: string) =>
+  Schema.optional(schema).annotations({ description: about })
+export const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>, about: string) =>
+  Schema.optionalWith(schema, { default: () => value }).annotations({ description: about })
+/** Keys that all may be left out, under one key. */
+export const section = <A, I>(schema: Schema.Schema<A, I>, about: string) =>
+  Schema.optionalWith(schema, { default: () => Schema.decodeUnknownSync(schema)({}) }).annotations({
+    description: about
+  })
 
 /** What is not shown anywhere. */
 export const Secret = Schema.Union(Schema.RedactedFromSelf(Schema.String), Schema.Redacted(Schema.String))

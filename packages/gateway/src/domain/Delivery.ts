@@ -1,7 +1,11 @@
 import { Schema } from "effect"
+import { required } from "./ConfigFields.ts"
 
 /** Where an answer goes: a channel by its name, and whom or what that channel is to reach. */
-export const ReplyRoute = Schema.Struct({ channel: Schema.NonEmptyString, target: Schema.NonEmptyString })
+export const ReplyRoute = Schema.Struct({
+  channel: required(Schema.NonEmptyString, "The channel, by its name."),
+  target: required(Schema.NonEmptyString, "Whom or what the channel is to reach.")
+})
 export type ReplyRoute = typeof ReplyRoute.Type
 
 const HALF_A_PAIR = /\p{Surrogate}/u
@@ -9,7 +13,7 @@ const HALF_A_PAIR = /\p{Surrogate}/u
 /** Why nothing can be sent by this route; `undefined` when it can. */
 export const routeProblem = ({ channel, target }: ReplyRoute, channels: ReadonlySet<string>): string | undefined => {
   if (!channels.has(channel)) {
-    const known = channels.size === 0 ? "none; give `channels`, or set `callbacks`" : [...channels].join(", ")
+    const known = channels.size === 0 ? "none; set `channels`" : [...channels].join(", ")
     return `there is no channel "${channel}"; channels: ${known}`
   }
   if (typeof target !== "string" || target === "") return "target is missing; say whom the channel is to reach"

@@ -35,10 +35,21 @@ export class GatewayError extends Data.TaggedError("GatewayError")<{
   }
 }
 
+/** A place in a configuration file, and what is wrong there. Lines and columns count from 1. */
+export interface PlacedProblem {
+  readonly path: string
+  readonly message: string
+  readonly file: string
+  readonly line: number
+  readonly column: number
+}
+
 /** A configuration value is wrong. `path` names it, `message` says what it must be. */
 export class GatewayConfigError extends Data.TaggedError("GatewayConfigError")<{
   readonly path: string
   readonly message: string
+  /** All that is wrong, where the configuration is a file. `path` is that of the first. */
+  readonly problems?: ReadonlyArray<PlacedProblem>
   readonly cause?: unknown
 }> {
   readonly retryable = false

@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import { optional, withDefault } from "./ConfigFields.ts"
 import type { GatewayEvent } from "./GatewayEvent.ts"
 import { OneOf } from "./OneOf.ts"
 
@@ -6,7 +7,8 @@ const whole = (least: number) =>
   Schema.Number.pipe(
     Schema.filter(
       (value) =>
-        (Number.isSafeInteger(value) && value >= least) || `must be a whole number, ${least} or more, got ${value}`
+        (Number.isSafeInteger(value) && value >= least) || `must be a whole number, ${least} or more, got ${value}`,
+      { jsonSchema: { type: "integer", minimum: least } }
     )
   )
 /** Characters an instruction may have: it is part of every run. */
@@ -14,45 +16,36 @@ export const LONGEST_INSTRUCTION = 8_000
 
 /** What is to become of a job's instants when not all goes as planned. */
 export const jobRules = {
-  /**
-   * What becomes of instants that were missed: while the gateway was down, the host slept, or the clock jumped.
-   *
-   * - `skip`: none makes an event.
-   * - `once`: the last one does.
-   * - `all`: each does, one after the other; of more than `maxCatchUp` the last ones.
-   *
-   * Default: `once`.
-   */
-  catchUp: Schema.optionalWith(OneOf("skip", "once", "all"), { default: () => "once" }),
-  /** Milliseconds an instant may be late and still be on time. Default: 60,000. */
-  graceMs: Schema.optionalWith(whole(0), { default: () => 60_000 }),
-  /** Events that `all` makes at most. Default: 24. */
-  maxCatchUp: Schema.optionalWith(whole(1), { default: () => 24 }),
-  /**
-   * What becomes of an instant while the event of an earlier one has not ended.
-   *
-   * - `skip`: it makes no event.
-   * - `queue`: it makes one, which runs when the earlier one has ended. While one waits, those that follow are skipped.
-   * - `allow`: it makes one, which may run beside the earlier one. At most a hundred are open.
-   *
-   * Default: `queue`.
-   */
-  overlap: Schema.optionalWith(OneOf("skip", "queue", "allow"), { default: () => "queue" }),
-  /** Milliseconds after which an attempt of its run is interrupted. Default, and most: `limits.runTimeoutMs`. */
-  timeoutMs: Schema.optional(whole(1)),
-  /** Each instant is put off by up to so many milliseconds: always the same for one job, another for others. Default: 0. */
-  jitterMs: Schema.optionalWith(whole(0), { default: () => 0 }),
-  /**
-   * Runs that may fail in a row: then the job is disabled, and a person is asked. Default: 5. Never must be written out.
-   */
-  disableAfterFailures: Schema.optionalWith(
+  catchUp: withDefault(
+    OneOf("skip", "once", "all"),
+    "once",
+    "What becomes of instants that were missed: while the gateway was down, the host slept, or the clock jumped.\n- `skip`: none makes an event.\n- `once`: the last one does.\n- `all`: each does, one after the other; of more than `maxCatchUp` the last ones."
+  ),
+  graceMs: withDefault(whole(0), 60_000, "Milliseconds an instant may be late and still be on time."),
+  maxCatchUp: withDefault(whole(1), 24, "Events that `all` makes at most."),
+  overlap: withDefault(
+    OneOf("skip", "queue", "allow"),
+    "queue",
+    "What becomes of an instant while the event of an earlier one has not ended.\n- `skip`: it makes no event.\n- `queue`: it makes one, which runs when the earlier one has ended. While one waits, those that follow are skipped.\n- `allow`: it makes one, which may run beside the earlier one. At most a hundred are open."
+  ),
+  timeoutMs: optional(
+    whole(1),
+    "Milliseconds after which an attempt of its run is interrupted. Default, and most: `limits.runTimeoutMs`."
+  ),
+  jitterMs: withDefault(
+    whole(0),
+    0,
+    "Each instant is put off by up to so many milliseconds: always the same for one job, another for others."
+  ),
+  disableAfterFailures: withDefault(
     Schema.Union(whole(1), Schema.Literal("never")).annotations({
       message: ({ actual }) => ({
         message: `must be a number or "never", got ${JSON.stringify(actual)}`,
         override: typeof actual !== "number"
       })
     }),
-    { default: () => 5 as const }
+    5 as const,
+    "Runs that may fail in a row: then the job is disabled, and a person is asked. Never must be written out."
   )
 }
 export const JobRules = Schema.Struct(jobRules)

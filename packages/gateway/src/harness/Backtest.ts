@@ -1,7 +1,8 @@
 import { Clock, DateTime, Duration, Effect, Option } from "effect"
 import { BacktestReport } from "../domain/BacktestReport.ts"
 import { parseZone, windowOf } from "../domain/Calendar.ts"
-import { decodeConfig, type GatewayConfigInput } from "../domain/Config.ts"
+import type { GatewayConfigInput } from "../domain/Config.ts"
+import { decodeConfig } from "../domain/ConfigProblems.ts"
 import { GatewayConfigError } from "../domain/Errors.ts"
 import { nextTurn } from "../internal/NextTurn.ts"
 import * as Evidence from "../records/Evidence.ts"
@@ -29,6 +30,8 @@ export interface BacktestOptions {
   readonly config?: GatewayConfigInput
   /** Events that were decided otherwise to name in the report. Default: 20. */
   readonly examples?: number
+  /** Told now and then how many events have been read. */
+  readonly onProgress?: (events: number) => void
 }
 
 const wrong = (path: string, message: string) =>
@@ -112,6 +115,7 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
           if (waiting !== undefined) yield* waiting
           end = occasion.at
         }
+        options.onProgress?.(events)
         yield* nextTurn
       })
     )

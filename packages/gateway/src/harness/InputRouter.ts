@@ -4,6 +4,7 @@ import { routeProblem } from "../domain/Delivery.ts"
 import { GatewayError } from "../domain/Errors.ts"
 import { EventPriority, EventSource, type GatewayEvent, type RawInput } from "../domain/GatewayEvent.ts"
 import { findNonJson, isPlainJson } from "../domain/Json.ts"
+import { type Route, routeOf, subjectOf } from "../domain/Routing.ts"
 
 /** An input that may become an event: checked, normalised, routed to an agent. */
 export interface Routed {
@@ -45,13 +46,17 @@ const illFormed = (input: RawInput): string | undefined =>
     HALF_A_PAIR.test(input[name] ?? "")
   )
 
+/** Which agent an input is for, and why. */
+export const agentOf = ({ agents, routing }: Pick<GatewayConfig, "agents" | "routing">, input: RawInput): Route =>
+  input.agentId === undefined
+    ? routeOf(routing, Object.keys(agents), subjectOf(input))
+    : { agentId: input.agentId, by: "agentId" }
+
 /**
  * Makes the router: inputs to events, each with the agent that is to handle it. `channels` are those an answer may be sent
  * over.
  */
 export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
-  const agents = new Set(Object.keys(config.agents))
-  const [defaultAgent = ""] = agents
   const { maxEventBytes } = config.limits
 
   return (input: RawInput, now: number): Either.Either<Routed, GatewayError> => {
@@ -62,8 +67,10 @@ export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
     if (!priorities.has(priority)) {
       return invalid(`priority "${priority}" is unknown; priorities: ${oneOf(EventPriority)}`)
     }
-    const agentId = input.agentId ?? defaultAgent
-    if (!agents.has(agentId)) return invalid(`there is no agent "${agentId}"; agents: ${[...agents].join(", ")}`)
+    const { agentId } = agentOf(config, input)
+    if (!Object.hasOwn(config.agents, agentId)) {
+      return invalid(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
+    }
     const payload = toJson("payload", input.payload)
     if (Either.isLeft(payload)) return Either.left(payload.left)
     const metadata = toJson("metadata", input.metadata ?? {})

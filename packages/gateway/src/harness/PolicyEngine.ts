@@ -55,6 +55,8 @@ export class PolicyEngine extends Context.Tag("@postilion/gateway/PolicyEngine")
 export interface PolicyEngineOptions {
   /** Policies to start with. Default: none. */
   readonly policies?: ReadonlyArray<SchedulingPolicy>
+  /** Shadows to start with. Default: none. */
+  readonly shadows?: ReadonlyArray<SchedulingPolicy>
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   readonly policyTimeoutMs?: number
 }
@@ -139,6 +141,7 @@ export const make = (options: PolicyEngineOptions = {}) =>
       })
 
     yield* Effect.forEach(options.policies ?? [], addPolicy, { discard: true })
+    yield* Effect.forEach(options.shadows ?? [], addShadow, { discard: true })
     return PolicyEngine.of({
       addPolicy,
       removePolicy,

@@ -1,7 +1,9 @@
 import { Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { type GatewayConfig, heartbeatsOf } from "../domain/Config.ts"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { type ConfigProblem, problemError } from "../domain/ConfigProblem.ts"
+import { heartbeatPath, heartbeatsOf } from "../domain/ConfigProblems.ts"
 import { type DeliveryOutcome, routeProblem } from "../domain/Delivery.ts"
-import { type ChannelConnectionError, type ChannelSendError, GatewayConfigError } from "../domain/Errors.ts"
+import type { ChannelConnectionError, ChannelSendError } from "../domain/Errors.ts"
 
 /** A message on its way out. It is the same for every attempt. */
 export interface OutboundMessage {
@@ -74,30 +76,33 @@ export const started = (
     })
   )
 
+/** What the configuration sends where no channel leads. */
+export const deliveryProblems = (
+  config: Pick<GatewayConfig, "heartbeat" | "crons" | "webhooks">,
+  channels: ReadonlySet<string>
+): ReadonlyArray<ConfigProblem> =>
+  [
+    ...heartbeatsOf(config).map(({ deliverTo }, i) => [heartbeatPath(config, i), deliverTo] as const),
+    ...config.crons.map(({ deliverTo }, i) => [["crons", i], deliverTo] as const),
+    ...config.webhooks.map(({ deliverTo }, i) => [["webhooks", i], deliverTo] as const)
+  ].flatMap(([path, route]) => {
+    const message = route === undefined ? undefined : routeProblem(route, channels)
+    if (route === undefined || message === undefined) return []
+    const found = { path: [...path, "deliverTo"], message }
+    return channels.has(route.channel) ? [found] : [{ ...found, given: route.channel, allowed: [...channels] }]
+  })
+
 /** Channels by name. Fails when a name is taken twice, or the configuration sends something where no channel leads. */
 export const channelsOf = (config: GatewayConfig, channels: ReadonlyArray<Channel>) =>
   Effect.gen(function* () {
-    const invalid = (path: string, message: string) =>
-      new GatewayConfigError({ path, message: `configuration: ${path}: ${message}` })
     const byName = new Map<string, Channel>()
     for (const channel of channels) {
       if (byName.has(channel.name)) {
-        return yield* invalid("channels", `"${channel.name}" is the name of two channels; give each its own`)
+        const message = `"${channel.name}" is the name of two channels; give each its own`
+        return yield* problemError({ path: ["channels"], message })
       }
       byName.set(channel.name, channel)
     }
-    const known = new Set(byName.keys())
-    const several = Array.isArray(config.heartbeat)
-    const routes = [
-      ...heartbeatsOf(config).map(
-        ({ deliverTo }, i) => [several ? `heartbeat[${i}]` : "heartbeat", deliverTo] as const
-      ),
-      ...config.crons.map(({ deliverTo }, i) => [`crons[${i}]`, deliverTo] as const),
-      ...config.webhooks.map(({ deliverTo }, i) => [`webhooks[${i}]`, deliverTo] as const)
-    ]
-    for (const [path, route] of routes) {
-      const problem = route === undefined ? undefined : routeProblem(route, known)
-      if (problem !== undefined) return yield* invalid(`${path}.deliverTo`, problem)
-    }
-    return byName
+    const [problem] = deliveryProblems(config, new Set(byName.keys()))
+    return problem === undefined ? byName : yield* problemError(problem)
   })

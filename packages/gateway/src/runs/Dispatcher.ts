@@ -70,6 +70,8 @@ export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dis
 
 /** What a person can say of a run that was abandoned. */
 const ASK = "approve to try it again, deny to drop it"
+/** Whether one was asked after the other, though it may have been let through before. */
+const isNewer = (one: RunItem, other: RunItem): boolean => one.event.id > other.event.id
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
@@ -217,7 +219,7 @@ export const make = (config: GatewayConfig) =>
             whenBusy === "interrupt" &&
             item.approved === undefined &&
             item.event.sessionKey !== undefined &&
-            lanes.waitingIn(item.lane).length > 0
+            lanes.waitingIn(item.lane).some((waiting) => isNewer(waiting, item))
           ) {
             return yield* untilWritten(supersede(item))
           }
@@ -334,11 +336,14 @@ export const make = (config: GatewayConfig) =>
           if (!left) return
         }
       })
-    const arrived = ({ lane }: RunItem): void => {
+    const arrived = (item: RunItem): void => {
+      const { lane } = item
       if (whenBusy === "interrupt") {
         for (const running of active.values()) {
           // What a person approved runs as it is.
-          if (running.lane === lane && running.approved === undefined) stop(running, "superseded")
+          if (running.lane === lane && running.approved === undefined && isNewer(item, running)) {
+            stop(running, "superseded")
+          }
         }
       }
       if (whenBusy !== "collect") return

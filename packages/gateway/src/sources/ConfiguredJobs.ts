@@ -1,7 +1,9 @@
 import { Clock, Effect, Either, Schema } from "effect"
-import { cronNameOf, type GatewayConfig, heartbeatsOf } from "../domain/Config.ts"
+import type { GatewayConfig } from "../domain/Config.ts"
+import { cronNameOf, heartbeatsOf } from "../domain/ConfigProblems.ts"
 import type { ReplyRoute } from "../domain/Delivery.ts"
 import { JobRules } from "../domain/Job.ts"
+import { defaultAgentOf } from "../domain/Routing.ts"
 import { Schedule } from "../domain/Schedule.ts"
 import { Journal } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
@@ -29,7 +31,7 @@ type Configured = Omit<
 
 /** The jobs the configuration asks for. Their ids follow from it, so that a restart finds them again. */
 const configured = (config: GatewayConfig): ReadonlyArray<Configured> => {
-  const [defaultAgent = ""] = Object.keys(config.agents)
+  const defaultAgent = defaultAgentOf(config)
   const heartbeats = heartbeatsOf(config).map((heartbeat, i): Configured => {
     const agentId = heartbeat.agentId ?? defaultAgent
     const { activeHours, instruction, maxConsecutiveSkips } = heartbeat

@@ -333,7 +333,7 @@ const make = (config: PushConfig) =>
         channels: channels.size,
         deadLetters: records.dead(),
         polls: polls.waiting(),
-        subscribers: [...channels.values()].reduce((sum, { hearers }) => sum + hearers.size, 0),
+        hearers: [...channels.values()].reduce((sum, { hearers }) => sum + hearers.size, 0),
         subscriptions: [...channels.values()].reduce((sum, { subscriptions }) => sum + subscriptions.size, 0)
       })
     }

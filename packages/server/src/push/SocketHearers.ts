@@ -38,7 +38,8 @@ export const make = ({ admit, around, channels, config, counts, enter, records }
       connection.tell(
         errorFrame(
           "conflict",
-          `this connection does not hear "${channel}" any more: its subscription was taken over, or forgotten`
+          `this connection does not hear "${channel}" any more: its subscription was taken over, or forgotten`,
+          { channel }
         )
       )
     }

@@ -37,7 +37,12 @@ export const lastWords = (code: ErrorCode, message: string): string =>
 export const errorFrame = (
   code: ErrorCode,
   message: string,
-  about: { readonly session?: string; readonly owner?: string; readonly eventId?: string } = {}
+  about: {
+    readonly session?: string
+    readonly owner?: string
+    readonly eventId?: string
+    readonly channel?: string
+  } = {}
 ): Frame => frameOf("ERROR", { code, message, nextStep: errors[code].nextStep, ...about })
 
 /** Whom a connection is for. */
@@ -87,6 +92,16 @@ export class Connection implements Holder {
   /** Says something that has no number. */
   say(text: string): void {
     if (this.socket !== undefined) this.write(this.socket, text)
+  }
+  /** Whether what waits to be read is so much that no more should be said for now. */
+  isFull(): boolean {
+    return this.socket !== undefined && this.socket.bufferedAmount > this.limits.maxBufferedBytes / 2
+  }
+  /** Calls `done` once what was said so far has left, or never will, and others have had their turn. */
+  drained(done: () => void): void {
+    const later = (): void => void setImmediate(done)
+    if (this.socket === undefined) later()
+    else this.socket.ping(undefined, undefined, later)
   }
   /** The client has everything up to this one. */
   arrived(seq: number): void {

@@ -2,7 +2,7 @@ import type { Call, Params, Result } from "@postilion/client/Protocol"
 import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gateway"
 import { Effect } from "effect"
 import type { AccessShape } from "../Access.ts"
-import { isOpenTo } from "../ChatDoor.ts"
+import { isOpenTo } from "../Conversations.ts"
 import { OutsideAgents } from "../OutsideAgents.ts"
 import { Push } from "../push/Push.ts"
 import * as AgentMethods from "./AgentMethods.ts"
@@ -71,7 +71,9 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
         orderBy: ["seq", "asc"],
         limit: PAGE
       })
-    /** Tells a member the answers after `since`; what is answered meanwhile waits behind them. */
+    const drained = (connection: Connection) =>
+      Effect.async<void>((resume) => connection.drained(() => resume(Effect.void)))
+    /** Tells a member the answers after `since`, no faster than they are read; what is answered meanwhile waits behind them. */
     const replay = (room: Room, connection: Connection, since: number) =>
       Effect.gen(function* () {
         const told = new Set<string>()
@@ -82,9 +84,11 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
             const answer = { id, seq, agentId, eventId, outcome, text, preparedAt: new Date(created_at) }
             connection.tell(answerOf(room.name, answer).frame)
             told.add(id)
+            if (connection.isFull()) yield* drained(connection)
           }
           after = rows.at(-1)?.seq ?? after
           more = rows.length === PAGE
+          if (more) yield* drained(connection)
         }
         return told
       }).pipe(
