@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const bin = (name) => join(root, "node_modules", ".bin", name)
@@ -14,13 +14,21 @@ const commands = {
   // What users run is the compiled code: that is what is measured.
   bench: [process.execPath, "--expose-gc", "apps/bench/dist/main.js"],
   faults: [process.execPath, "apps/faults/dist/main.js"],
-  test: [bin("vitest"), "run", "--project=!slow", "--maxWorkers=2", "--minWorkers=1"],
-  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"]
+  // In whichever folder it was typed, which need not be this one.
+  postilion: [
+    process.execPath,
+    "--conditions=@postilion/source",
+    `--import=${pathToFileURL(join(root, "node_modules/tsx/dist/loader.mjs"))}`,
+    join(root, "packages/cli/src/main.ts")
+  ],
+  test: [bin("vitest"), "run", "--project=!slow", "--project=!interop", "--maxWorkers=2", "--minWorkers=1"],
+  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"],
+  interop: [bin("vitest"), "run", "--project=interop", "--maxWorkers=1", "--minWorkers=1"]
 }
 
-const run = (command, args) =>
+const run = (command, args, cwd = root) =>
   new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: "inherit" })
+    const child = spawn(command, args, { cwd, stdio: "inherit" })
     const forward = (signal) => child.kill(signal)
     process.on("SIGTERM", forward)
     // A terminal sends Ctrl-C to the child itself: this one only has to outlive it.
@@ -60,4 +68,6 @@ if (name === "bench" || name === "faults") {
   if (code !== 0) process.exit(code)
 }
 const [file, ...fixed] = command
-process.exit(await run(file, [...fixed, ...args]))
+// npm goes to where the package is, and keeps where it was called from here.
+const here = process.env.INIT_CWD ?? process.cwd()
+process.exit(await run(file, [...fixed, ...args], name === "postilion" ? here : root))

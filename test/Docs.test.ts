@@ -37,7 +37,7 @@ writeFileSync(
 afterAll(() => rmSync(workshop, { recursive: true, force: true }))
 
 /** Programs that serve until they are told to stop; the others end by themselves. */
-const serves = (code: string): boolean => code.includes("Layer.launch")
+const serves = (code: string): boolean => /(Layer|Postilion)\.launch\(/.test(code)
 
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -120,10 +120,11 @@ describe("the documents", () => {
     timeout: 60_000
   }, async () => {
     const variables = { TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
-    const [push = "", note = "", chat = "", seen = "", switched = "", release = ""] = await conversation(
+    const [push = "", note = "", chat = "", seen = "", switched = "", release = "", channel = ""] = await conversation(
       "docs/http.md",
       variables
     )
+    expect(channel).toContain('"data":{"disk":"91%"}}],"cursor":1,"missed":0}')
     expect(JSON.parse(release)).toEqual({ released: false, by: "ada" })
     expect(switched).toBe(
       '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
@@ -132,6 +133,19 @@ describe("the documents", () => {
     expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
     expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
     expect(seen).toContain("postilion_webhooks_received_total 2\n")
+  })
+
+  it("docs/api.md: its gateway starts, its commands answer as it says, and the last of them ends it with status 0", {
+    timeout: 60_000
+  }, async () => {
+    const [events = "", jobs = "", sessions = "", audit = "", stopping = ""] = await conversation("docs/api.md", {
+      TOKEN: "t0ken"
+    })
+    expect(events).toMatch(/^\{"eventId":"evt_\w+","duplicate":false,"decision":"execute"\}\{"events":\[\{"id":"evt_/)
+    expect(jobs).toMatch(/"decision":"execute"\}\{"job":\{"id":"job_.*"history":\[\]\}\{"removed":"job_/)
+    expect(JSON.parse(sessions)).toEqual({ sessions: 0, turns: 0 })
+    expect(audit).toMatch(/^\{"records":\[.*\n\{"verdict":\{"valid":true,/s)
+    expect(JSON.parse(stopping)).toEqual({ stopping: true, by: "ada" })
   })
 
   it("docs/security.md: its gateway starts, its commands answer as it says, and SIGTERM ends it with status 0", {

@@ -1,19 +1,25 @@
+import { fork } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
-import { HttpAddress, Postilion } from "@postilion/server"
-import { Effect, Layer, type Scope } from "effect"
+import { HttpAddress, Postilion, type PostilionConfigInput } from "@postilion/server"
+import { Console, Effect, Layer, type Scope } from "effect"
 import { WebSocket, WebSocketServer } from "ws"
+import type { Opening } from "./IdleClients.ts"
 import { type Row, rate } from "./Report.ts"
 
 const ROUNDS = 3
 const ECHOES = 20_000
 /** Echoes under way at a time. */
 const WINDOW = 64
-const SUBSCRIBERS = 500
-const FANOUTS = 100
-const IDLE = 2_000
+export const SUBSCRIBERS = 500
+export const FANOUTS = 100
+const IDLE = 10_000
+/** Files that a process has open besides. */
+const OTHER_FILES = 200
 
 /** Where sockets are opened: each says `hello`, if there is something to say, and is ready once that is answered. */
-interface Place {
+export interface Place {
   readonly url: string
   readonly hello: string | undefined
   readonly echo: string
@@ -21,28 +27,32 @@ interface Place {
   readonly toAll: string
 }
 
-const connectFrame = JSON.stringify({
+export const connectFrame = JSON.stringify({
   jsonrpc: "2.0",
   id: 0,
   method: "connect",
   params: { protocol: [1, 1], role: "operator", token: "bench", client: { name: "bench", version: "1" } }
 })
 
-const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
+/** Where a gateway's sockets are opened. */
+export const gateway = (push: PostilionConfigInput["push"] = {}): Effect.Effect<string, never, Scope.Scope> => {
   const webSocket = {
     maxConnections: 100_000,
     maxMessagesPerMinute: Number.MAX_SAFE_INTEGER,
     // The readers share the process with the server: they cannot keep up while it sends.
     maxBufferedBytes: 2 ** 28
   }
-  const layer = Postilion.layer({ storage: ":memory:", port: 0, tokens: { bench: "bench" }, webSocket }).pipe(
+  const layer = Postilion.layer({ storage: ":memory:", port: 0, tokens: { bench: "bench" }, webSocket, push }).pipe(
     Layer.provide(layerScripted(() => Effect.dieMessage("nothing is executed here")))
   )
-  const { url } = yield* Effect.flatMap(Layer.build(Layer.orDie(layer)), (context) =>
-    Effect.provide(HttpAddress, context)
+  return Effect.flatMap(Layer.build(Layer.orDie(layer)), (context) =>
+    Effect.map(Effect.provide(HttpAddress, context), ({ url }) => `${url.replace("http", "ws")}/ws`)
   )
+}
+
+const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
   return {
-    url: `${url.replace("http", "ws")}/ws`,
+    url: yield* gateway(),
     hello: connectFrame,
     echo: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
     toAll: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "broadcast", params: { text: "x".repeat(100) } })
@@ -50,7 +60,7 @@ const ours: Effect.Effect<Place, never, Scope.Scope> = Effect.gen(function* () {
 })
 
 /** `ws` with nothing around it: sends back what it gets, or sends it to everyone. */
-const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
+export const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
   Effect.acquireRelease(
     Effect.async<WebSocketServer>((resume) => {
       const server = new WebSocketServer({ port: 0, host: "127.0.0.1", perMessageDeflate: false })
@@ -75,7 +85,7 @@ const bare: Effect.Effect<Place, never, Scope.Scope> = Effect.map(
   })
 )
 
-const open = ({ hello, url }: Place): Effect.Effect<WebSocket, never, Scope.Scope> =>
+export const open = ({ hello, url }: Place): Effect.Effect<WebSocket, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<WebSocket>((resume) => {
       const socket = new WebSocket(url)
@@ -153,20 +163,43 @@ const used = Effect.zipRight(
   })
 )
 
-/** Bytes that an idle connection holds, both of its ends, beyond what the process holds without. */
-const idle = (place: Place) =>
+/** As many connections as are wanted, or as this process may have files open. */
+const connectionsOf = Effect.gen(function* () {
+  let limit = Number.POSITIVE_INFINITY
+  try {
+    limit = Number(/^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? limit)
+  } catch {
+    // Only Linux says.
+  }
+  const count = Math.min(IDLE, limit - OTHER_FILES)
+  if (count < IDLE) {
+    yield* Console.log(`${count} idle connections, not ${IDLE}: a process may have ${limit} files open (ulimit -n)`)
+  }
+  return count
+})
+
+/** Bytes that the server's end of an idle connection holds; its other end is another process's. */
+const idle = (count: number) => (place: Place) =>
   Effect.gen(function* () {
     // What is made once, with the first.
     yield* open(place)
     const before = yield* used
-    yield* Effect.forEach(Array.from({ length: IDLE }), () => open(place), { concurrency: 50 })
-    return ((yield* used) - before) / IDLE
+    const clients = yield* Effect.acquireRelease(
+      Effect.sync(() => fork(fileURLToPath(new URL("./IdleClients.js", import.meta.url)), { execArgv: [] })),
+      (child) => Effect.sync(() => void child.kill())
+    )
+    yield* Effect.async<void>((resume) => {
+      clients.once("exit", () => resume(Effect.dieMessage("the clients' process ended")))
+      clients.once("message", () => resume(Effect.void))
+      clients.send({ url: place.url, hello: place.hello, count } satisfies Opening)
+    })
+    return ((yield* used) - before) / count
   }).pipe(Effect.scoped)
 
-const beside = (name: string, unit: string, measure: (place: Place) => Effect.Effect<number>) =>
+const beside = (name: string, unit: string, measure: (place: Place) => Effect.Effect<number>, rounds = ROUNDS) =>
   Effect.gen(function* () {
     const rows: Array<Row> = []
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       const place = yield* ours
       const raw = yield* bare
       rows.push({ name, unit, ours: yield* measure(place), bare: yield* measure(raw) })
@@ -174,11 +207,12 @@ const beside = (name: string, unit: string, measure: (place: Place) => Effect.Ef
     return rows
   }).pipe(Effect.scoped)
 
-/** The WebSocket beside bare `ws`, clients in the same process as the server. */
+/** The WebSocket beside bare `ws`; the clients that talk are in the same process as the server, those that are idle are not. */
 export const sockets = Effect.gen(function* () {
+  const connections = yield* connectionsOf
   return [
     ...(yield* beside("WebSocket echo, one client", "messages/s", echoes)),
     ...(yield* beside(`WebSocket fan-out to ${SUBSCRIBERS}`, "frames/s", fanouts)),
-    ...(yield* beside("memory of an idle connection, both ends", "bytes", idle))
+    ...(yield* beside(`memory of each of ${connections} idle connections`, "bytes", idle(connections), 1))
   ]
 })

@@ -4,10 +4,12 @@ import { backtest } from "./Backtest.ts"
 import { decisions } from "./Decisions.ts"
 import { durable } from "./Durable.ts"
 import { memory } from "./Memory.ts"
+import { push } from "./Push.ts"
 import { table } from "./Report.ts"
 import { restart } from "./Restart.ts"
 import { schedules } from "./Schedules.ts"
 import { sockets } from "./Sockets.ts"
+import { webhooks } from "./Webhooks.ts"
 
 const benchmarks = {
   decisions: Effect.map(decisions, table),
@@ -15,6 +17,8 @@ const benchmarks = {
   restart: Effect.map(restart, table),
   schedules: Effect.map(schedules, table),
   sockets: Effect.map(sockets, table),
+  webhooks: Effect.map(webhooks, table),
+  push: Effect.map(push, table),
   memory,
   backtest
 }

@@ -4,6 +4,7 @@ import * as Memory from "./internal/Memory.ts"
 import * as Requests from "./internal/Requests.ts"
 import type { Call, Event, EventType, Params, Result, Role, Welcome } from "./Protocol.ts"
 import { events, FromGateway, methods, VERSIONS, Welcome as WelcomeSchema } from "./Protocol.ts"
+import * as Push from "./Push.ts"
 import * as Socket from "./Socket.ts"
 
 export interface ClientOptions {
@@ -54,6 +55,15 @@ export interface Client {
   readonly ask: (session: string, text: string, options?: SendOptions) => Effect.Effect<Message, ClientError>
   /** What the gateway tells from now on; over all reconnects, each notification once. Fails when the client cannot go on. */
   readonly events: Effect.Effect<Stream.Stream<Event, ClientError>, never, Scope.Scope>
+  /** Channels that are published in and heard. */
+  readonly push: Push.Push
+}
+
+interface Reader {
+  readonly mailbox: Mailbox.Mailbox<Event, ClientError>
+  readonly wants: (event: Event) => boolean
+  /** Events that had no room. */
+  missed: number
 }
 
 /** Milliseconds a gateway has to say welcome. */
@@ -104,13 +114,16 @@ export const make = (
     const first = yield* Deferred.make<void, ClientError>()
     const memory = Memory.make()
     const requests = Requests.make()
-    const readers = new Set<{ readonly mailbox: Mailbox.Mailbox<Event, ClientError>; missed: number }>()
+    const readers = new Set<Reader>()
     let welcome: Welcome | undefined
     let leaving = false
+    /** Why the last attempt came to nothing. */
+    let refusal: ClientError | undefined
     let heardAt = 0
 
     const tell = (event: Event): void => {
       for (const reader of readers) {
+        if (!reader.wants(event)) continue
         if (reader.missed > 0) {
           const gap: Event = { type: "GAP", missed: reader.missed, nextStep: "read events faster" }
           if (reader.mailbox.unsafeOffer(gap)) reader.missed = 0
@@ -153,6 +166,8 @@ export const make = (
           const { method, params } = frame.right
           const decoded = decodeEvent(method, params)
           if (decoded !== undefined && memory.isNew(decoded)) tell(decoded)
+          const behind = memory.behind()
+          if (behind !== undefined) Effect.runFork(Effect.ignore(requests.ask("push.subscribe", behind)))
         } else if (frame.right.id !== 0) requests.answered(frame.right.id, frame.right)
         else if ("error" in frame.right) refused = Requests.ofRpcError(frame.right.error)
         else greeted(frame.right.result)
@@ -183,6 +198,7 @@ export const make = (
         Socket.run(Constructor, Socket.urlOf(url), { opened, received }, () => leaving),
         watch
       ).pipe(Effect.ensuring(Effect.sync(requests.lost)))
+      refusal = refused
       if (refused !== undefined && FINAL.has(refused.code)) return yield* refused
       return { greeted: yield* Deferred.isDone(welcomed), after: (refused?.retryAfterSeconds ?? 0) * 1_000 }
     })
@@ -224,22 +240,36 @@ export const make = (
             Effect.sync(() => memory.subscribed(params.filter, cursor))
           ),
         "events.unsubscribe": (params) =>
-          Effect.zipRight(Effect.sync(memory.unsubscribed), asked("events.unsubscribe", params))
+          Effect.zipRight(Effect.sync(memory.unsubscribed), asked("events.unsubscribe", params)),
+        "push.subscribe": (params) =>
+          Effect.zipRight(
+            Effect.sync(() => memory.hears(params)),
+            asked("push.subscribe", params)
+          ).pipe(
+            Effect.tap(({ cursor }) => Effect.sync(() => memory.hearsFrom(params.channel, cursor))),
+            Effect.tapError(() => Effect.sync(() => memory.hearsNoMore(params.channel)))
+          ),
+        "push.unsubscribe": (params) =>
+          Effect.zipRight(
+            Effect.sync(() => memory.hearsNoMore(params.channel)),
+            asked("push.unsubscribe", params)
+          )
       }
     const request: Client["request"] = (method, params) =>
       (remembering[method] ?? ((own) => asked(method, own)))(params)
-    const listen = Effect.acquireRelease(
-      Effect.gen(function* () {
-        const mailbox = yield* Mailbox.make<Event, ClientError>({ capacity: maxBufferedEvents, strategy: "dropping" })
-        const reader = { mailbox, missed: 0 }
-        readers.add(reader)
-        return reader
-      }),
-      (reader) => Effect.sync(() => void readers.delete(reader))
-    )
+    const listen = (wants: Reader["wants"] = () => true) =>
+      Effect.acquireRelease(
+        Effect.gen(function* () {
+          const mailbox = yield* Mailbox.make<Event, ClientError>({ capacity: maxBufferedEvents, strategy: "dropping" })
+          const reader: Reader = { mailbox, wants, missed: 0 }
+          readers.add(reader)
+          return reader
+        }),
+        (reader) => Effect.sync(() => void readers.delete(reader))
+      )
     const send: Client["send"] = (session, text, { agentId, id, owner } = {}) =>
       Effect.gen(function* () {
-        const own = id ?? `${yield* Random.nextIntBetween(0, 2 ** 48)}-${yield* Random.nextIntBetween(0, 2 ** 48)}`
+        const own = id ?? (yield* Push.newId)
         return yield* request("session.send", { session, text, id: own, owner, agentId })
       })
 
@@ -252,7 +282,7 @@ export const make = (
     yield* Effect.forkScoped(Effect.catchAll(loop, end))
     yield* Effect.timeoutFail(Deferred.await(first), {
       duration: requestTimeoutMs,
-      onTimeout: () => Requests.noAnswer("connect", requestTimeoutMs)
+      onTimeout: () => refusal ?? Requests.noAnswer("connect", requestTimeoutMs)
     })
     return {
       // The first one has come by now.
@@ -261,7 +291,7 @@ export const make = (
       send,
       ask: (session, text, options) =>
         Effect.gen(function* () {
-          const { mailbox } = yield* listen
+          const { mailbox } = yield* listen()
           const { eventId } = yield* send(session, text, options)
           const answers = Stream.filter(
             Mailbox.toStream(mailbox),
@@ -282,6 +312,14 @@ export const make = (
             nextStep: "nothing; it was decided not to answer"
           })
         }).pipe(Effect.scoped),
-      events: Effect.map(listen, ({ mailbox }) => Mailbox.toStream(mailbox))
+      events: Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox)),
+      push: Push.make({
+        listen,
+        request,
+        leave: (channel) => {
+          memory.hearsNoMore(channel)
+          Effect.runFork(Effect.ignore(requests.ask("push.unsubscribe", { channel })))
+        }
+      })
     }
   })

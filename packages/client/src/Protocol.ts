@@ -1,4 +1,6 @@
 import { Schema } from "effect"
+import { described, LONGEST_NAME, Name, named, text, whole } from "./internal/Fields.ts"
+import { pushEvents, pushMethods } from "./PushProtocol.ts"
 
 /**
  * The control plane's frames: JSON-RPC 2.0 in WebSocket text frames, at the path `/ws`. Requests are what a client asks,
@@ -8,13 +10,6 @@ import { Schema } from "effect"
 /** The versions of the protocol there are, first and last. */
 export const VERSIONS = [1, 1] as const
 
-const described = <A, I>(schema: Schema.Schema<A, I>, description: string) => schema.annotations({ description })
-const text = (description: string) => described(Schema.String, description)
-const whole = (description: string) => described(Schema.NonNegativeInt, description)
-
-const LONGEST_NAME = 256
-const Name = Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_NAME))
-const named = (description: string) => described(Name, description)
 /** A thing with members that this version does not name. */
 const open = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
   Schema.Struct(fields, Schema.Record({ key: Schema.String, value: Schema.Unknown }))
@@ -83,7 +78,8 @@ const Connect = Schema.Struct({
   )
 })
 
-const Empty = Schema.Struct({})
+/** The library would take a list for one. */
+const Empty = Schema.Struct({}).annotations({ jsonSchema: { type: "object", additionalProperties: false } })
 
 /**
  * What can be asked. `repeatable`: asked a second time it does no more than the first, so a client may ask again after a lost
@@ -151,6 +147,13 @@ export const methods = {
     }),
     result: Schema.Struct({ turns: Schema.Array(Turn) })
   },
+  "run.abort": {
+    about:
+      "Ends a run: one that waits does not begin, one under way is interrupted. Answered once it has ended; who waits for its answer is told that there is none. One's own, that a message of one's own has caused; an operator any.",
+    repeatable: true,
+    params: Schema.Struct({ id: named("The run's, or that of the event it is for.") }),
+    result: Schema.Struct({ eventId: Schema.String, runId: Schema.String })
+  },
   broadcast: {
     about: "Tells every connection something, as a BROADCAST. Only those there now, or soon back, get it.",
     repeatable: false,
@@ -211,7 +214,8 @@ export const methods = {
         Schema.Struct({ id: Schema.String, mode: Schema.Literal("running", "paused", "stopped", "terminated") })
       )
     })
-  }
+  },
+  ...pushMethods
 } as const
 export type Methods = typeof methods
 export type Method = keyof Methods
@@ -268,7 +272,8 @@ export const events = {
       nextStep: Schema.String,
       session: Schema.optional(Schema.String),
       owner: Schema.optional(Schema.String),
-      eventId: Schema.optional(Schema.String)
+      eventId: Schema.optional(Schema.String),
+      channel: Schema.optional(text("That this connection does not hear any more."))
     })
   },
   GAP: {
@@ -278,7 +283,8 @@ export const events = {
       nextStep: Schema.String
     })
   },
-  HEARTBEAT: { about: "The gateway is there.", params: Schema.Struct({ at: whole("Unix milliseconds.") }) }
+  HEARTBEAT: { about: "The gateway is there.", params: Schema.Struct({ at: whole("Unix milliseconds.") }) },
+  ...pushEvents
 } as const
 export type Events = typeof events
 export type EventType = keyof Events
@@ -298,6 +304,8 @@ export const errors = {
   "not-connected": { number: -32_010, nextStep: "send `connect` first" },
   "already-connected": { number: -32_011, nextStep: "open another socket" },
   "version-mismatch": { number: -32_012, nextStep: "use a client that speaks a version the gateway has" },
+  "too-many-connections": { number: -32_014, nextStep: "try again; the gateway has as many as it may have" },
+  "too-many-subscriptions": { number: -32_015, nextStep: "unsubscribe from a channel first" },
   "too-many-sessions": { number: -32_013, nextStep: "leave a session first" },
   conflict: { number: -32_009, nextStep: "look at how it stands now" },
   "rate-limited": { number: -32_029, nextStep: "send less; try again when the minute is over" },
@@ -349,7 +357,8 @@ export const closeCodes = {
   protocol: 1008,
   tooBig: 1009,
   restart: 1012,
-  slow: 1013,
+  /** There are too many connections, or this one did not read what it was told. */
+  tryLater: 1013,
   /** Another socket has resumed the connection. */
   replaced: 4001
 } as const

@@ -73,7 +73,8 @@ const CLOSING = `## Why a socket is closed
 - 1008: ten refusals in a row, a refused \`connect\`, none in time, or a token that was revoked.
 - 1009: a frame larger than \`maxPayload\`.
 - 1012: the gateway stops; connect again.
-- 1013: the client did not read what it was told. The last thing it is told is the ERROR \`slow-consumer\`.
+- 1013: there are as many connections as may be, and \`connect\` was refused with \`too-many-connections\`; or the client did not read
+  what it was told, and the last thing it is told is the ERROR \`slow-consumer\`.
 - 4001: another socket has resumed the connection.`
 
 /** The protocol as a page of Markdown. */

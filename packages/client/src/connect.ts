@@ -1,7 +1,22 @@
-import { Cause, Effect, ExecutionStrategy, Exit, Scope, Stream } from "effect"
+import { Cause, Effect, ExecutionStrategy, Exit, Option, Scope, Stream } from "effect"
 import * as Client from "./Client.ts"
 import type { ClientError } from "./ClientError.ts"
 import type { Call, Event, Params, Result, Welcome } from "./Protocol.ts"
+import type * as Push from "./Push.ts"
+
+/** What each method of a `Push` gives, as promises. */
+export interface PushConnection {
+  readonly publish: (channel: string, data: unknown, options?: Push.PublishOptions) => Promise<Result<"push.publish">>
+  /** As `Push.subscribe`, until the loop over it ends. */
+  readonly subscribe: (channel: string, options?: Push.SubscribeOptions) => AsyncIterable<Push.Message>
+  readonly ack: (message: Push.Acknowledged) => Promise<void>
+  readonly nack: (message: Push.Acknowledged, options?: Push.NackOptions) => Promise<void>
+  readonly history: (
+    channel: string,
+    options?: { readonly since?: number; readonly limit?: number }
+  ) => Promise<Result<"push.history">>
+  readonly presence: (channel: string) => Promise<Result<"presence.query">>
+}
 
 /** A connection to the control plane, for programs without Effect. What fails rejects with a `ClientError`. */
 export interface Connection {
@@ -11,6 +26,8 @@ export interface Connection {
   readonly ask: (session: string, text: string, options?: Client.SendOptions) => Promise<Client.Message>
   /** What the gateway tells from now on, until the loop over it ends or the connection is closed. */
   readonly events: () => AsyncIterable<Event>
+  /** Channels that are published in and heard. */
+  readonly push: PushConnection
   readonly close: () => Promise<void>
 }
 
@@ -18,6 +35,27 @@ const promised = async <A>(effect: Effect.Effect<A, ClientError>): Promise<A> =>
   const exit = await Effect.runPromiseExit(effect)
   if (Exit.isSuccess(exit)) return exit.value
   throw Cause.squash(exit.cause)
+}
+
+/** Goes on with a stream when the next element is asked for, and not before, as `Stream.toAsyncIterable` does. */
+async function* pulled<A>(stream: Stream.Stream<A, ClientError>): AsyncGenerator<A> {
+  const scope = Effect.runSync(Scope.make())
+  try {
+    const pull = await promised(Scope.extend(Stream.toPull(stream), scope))
+    while (true) {
+      // A failure without an error is the end.
+      const next = await promised(
+        Effect.catchAll(
+          Effect.asSome(pull),
+          Option.match({ onNone: () => Effect.succeedNone, onSome: Effect.fail<ClientError> })
+        )
+      )
+      if (Option.isNone(next)) return
+      yield* next.value
+    }
+  } finally {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+  }
 }
 
 /**
@@ -44,6 +82,14 @@ export const connect = async (url: string, options?: Client.ClientOptions): Prom
         const own = Effect.runSync(Scope.fork(scope, ExecutionStrategy.sequential))
         const events = Effect.runSync(Scope.extend(client.events, own))
         return Stream.toAsyncIterable(Stream.ensuring(events, Scope.close(own, Exit.void)))
+      },
+      push: {
+        publish: (...args) => promised(client.push.publish(...args)),
+        subscribe: (...args) => pulled(client.push.subscribe(...args)),
+        ack: (...args) => promised(client.push.ack(...args)),
+        nack: (...args) => promised(client.push.nack(...args)),
+        history: (...args) => promised(client.push.history(...args)),
+        presence: (...args) => promised(client.push.presence(...args))
       },
       close
     }

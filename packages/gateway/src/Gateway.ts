@@ -1,7 +1,7 @@
 import { Clock, type Context, Effect, Layer, Option } from "effect"
 import type { GatewayConfig, GatewayConfigInput } from "./domain/Config.ts"
 import { decodeConfig } from "./domain/ConfigProblems.ts"
-import type { AgentRunError, GatewayConfigError, GatewayError, SchedulerError } from "./domain/Errors.ts"
+import type { AgentRunError, GatewayConfigError, GatewayStartError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"
 import * as AdmissionModule from "./harness/Admission.ts"
@@ -11,6 +11,8 @@ import * as PolicyEngineModule from "./harness/PolicyEngine.ts"
 import type { RequireApprovalOptions } from "./harness/policies/RequireApproval.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
 import * as SupervisorModule from "./internal/Supervisor.ts"
+import * as Opening from "./Opening.ts"
+import { component } from "./Phases.ts"
 import * as ReconfigurationModule from "./Reconfiguration.ts"
 import * as AgentHealthModule from "./records/AgentHealth.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
@@ -20,10 +22,10 @@ import * as JournalModule from "./records/Journal.ts"
 import { LiveConfig } from "./records/LiveConfig.ts"
 import * as SessionStoreModule from "./records/SessionStore.ts"
 import * as StorageWatch from "./records/StorageWatch.ts"
-import type { Store, StoreError } from "./records/Store.ts"
+import type { Store } from "./records/Store.ts"
 import * as StoreMemory from "./records/StoreMemory.ts"
 import { type AgentRunner, layerScripted } from "./runs/AgentRunner.ts"
-import type { Channel } from "./runs/Channel.ts"
+import { type Channel, started as startedChannel } from "./runs/Channel.ts"
 import * as CrashLoopModule from "./runs/CrashLoop.ts"
 import * as DispatcherModule from "./runs/Dispatcher.ts"
 import * as KillSwitchModule from "./runs/KillSwitch.ts"
@@ -63,8 +65,8 @@ export type Services =
   | EventBusModule.EventBus
   | SupervisorModule.Supervisor
 
-/** Why a gateway does not start: its configuration is wrong, or its records cannot be read. */
-export type StartError = GatewayConfigError | SchedulerError | StoreError | GatewayError
+/** Why a gateway does not start: its configuration is wrong, or a part of it did not. */
+export type StartError = GatewayConfigError | SchedulerError | GatewayStartError
 
 /** The policies a configuration asks for. */
 export const builtInPolicies = (
@@ -85,37 +87,55 @@ const compose = (live: LiveConfig, options: GatewayOptions) => {
     ...BuiltIns.make(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
-  const records = replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config)).pipe(
-    Layer.provideMerge(AgentHealthModule.layer),
-    Layer.provideMerge(replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer)),
-    Layer.provideMerge(StorageWatch.layer),
-    Layer.provideMerge(replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit))),
-    Layer.provideMerge(JournalModule.layer(limits)),
-    Layer.provideMerge(replaceable(EventBusModule.EventBus, EventBusModule.layer)),
-    Layer.provideMerge(SupervisorModule.layer)
+  // From the records outwards: what is built first is closed last.
+  const bus = component(
+    "bus",
+    "BudgetLedger",
+    replaceable(BudgetLedgerModule.BudgetLedger, BudgetLedgerModule.layer(config))
+  ).pipe(
+    Layer.provideMerge(component("bus", "AgentHealth", AgentHealthModule.layer)),
+    Layer.provideMerge(
+      component("bus", "SessionStore", replaceable(SessionStoreModule.SessionStore, SessionStoreModule.layer))
+    ),
+    Layer.provideMerge(component("bus", "StorageWatch", StorageWatch.layer)),
+    Layer.provideMerge(
+      component("bus", "AuditLog", replaceable(AuditLogModule.AuditLog, AuditLogModule.layer(options.audit)))
+    ),
+    Layer.provideMerge(component("bus", "Journal", JournalModule.layer(limits))),
+    Layer.provideMerge(component("bus", "EventBus", replaceable(EventBusModule.EventBus, EventBusModule.layer))),
+    Layer.provideMerge(replaceable(SupervisorModule.Supervisor, SupervisorModule.layer))
   )
-  const runs = DispatcherModule.layer(config).pipe(
-    Layer.provideMerge(OutboxModule.layer(config, { channels: options.channels })),
-    Layer.provideMerge(KillSwitchModule.layer),
+  const runs = component("services", "Dispatcher", DispatcherModule.layer(config)).pipe(
+    Layer.provideMerge(component("services", "Outbox", OutboxModule.layer(config, { channels: options.channels }))),
+    Layer.provideMerge(component("services", "KillSwitch", KillSwitchModule.layer)),
     // Recorded before anything is done that could bring the process down.
-    Layer.provideMerge(CrashLoopModule.layer(config))
+    Layer.provideMerge(component("services", "CrashLoop", CrashLoopModule.layer(config)))
   )
-  const harness = AdmissionModule.layer(config).pipe(
-    Layer.provideMerge(replaceable(PolicyEngineModule.PolicyEngine, engine))
+  const harness = component("services", "Admission", AdmissionModule.layer(config)).pipe(
+    Layer.provideMerge(component("services", "PolicyEngine", replaceable(PolicyEngineModule.PolicyEngine, engine)))
   )
-  const sources = Layer.merge(
-    replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)),
-    replaceable(
-      WebhookRouterModule.WebhookRouter,
-      WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+  const router = WebhookRouterModule.layer({ ...config, adapters: options.adapters ?? [] })
+  const sources = component("services", "WebhookRouter", replaceable(WebhookRouterModule.WebhookRouter, router)).pipe(
+    Layer.provideMerge(
+      component("services", "Scheduler", replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)))
     )
   )
-  // From the records outwards: what is built first is closed last.
-  return Layer.merge(GatewayServiceModule.layer(live), ReconfigurationModule.layer(live, options)).pipe(
-    Layer.provideMerge(sources),
-    Layer.provideMerge(harness),
-    Layer.provideMerge(runs),
-    Layer.provideMerge(records)
+  const services = component(
+    "services",
+    "GatewayService",
+    Layer.merge(GatewayServiceModule.layer(live), ReconfigurationModule.layer(live, options))
+  ).pipe(Layer.provideMerge(sources), Layer.provideMerge(harness), Layer.provideMerge(runs))
+  const channels = (options.channels ?? []).reduce<Layer.Layer<never, GatewayStartError, SupervisorModule.Supervisor>>(
+    (before, { name, start }) =>
+      start === undefined
+        ? before
+        : Layer.provideMerge(component("channels", `channel ${name}`, startedChannel(name, start)), before),
+    Layer.empty
+  )
+  return component("channels", "Opening", Opening.layer).pipe(
+    Layer.provideMerge(channels),
+    Layer.provideMerge(services),
+    Layer.provideMerge(bus)
   )
 }
 

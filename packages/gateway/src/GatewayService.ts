@@ -1,4 +1,5 @@
 import { Clock, Context, DateTime, Effect, Layer, type Scope, type Stream } from "effect"
+import { type AbortOptions, make as makeAbort } from "./Abort.ts"
 import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import { parseZone } from "./domain/Calendar.ts"
@@ -19,6 +20,7 @@ import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
 import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import type { LiveConfig } from "./records/LiveConfig.ts"
@@ -60,6 +62,8 @@ export interface GatewayServiceShape {
   readonly route: (input: RawInput) => Route
   /** Everything recorded of an event; `undefined` when there is none of this id. */
   readonly find: (eventId: string) => Effect.Effect<EventRecord | undefined, GatewayError>
+  /** Events, newest first, a page at a time. */
+  readonly list: (filter?: EventList.EventFilter) => Effect.Effect<EventList.EventPage, GatewayError>
   /**
    * All there is to say of an event: each decision with every policy's answer and the state it saw, who approved, what ran, what
    * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
@@ -72,6 +76,13 @@ export interface GatewayServiceShape {
    * agent, with `AgentRunError` when the agent failed.
    */
   readonly run: (input: RawInput) => Effect.Effect<RunRecord, GatewayError | PolicyViolationError | AgentRunError>
+  /**
+   * Ends the run of this id, or of the event of this id: it is `cancelled`, by whom is recorded, and whoever waits for its answer
+   * is told that there is none. One under way is interrupted; succeeds once it has ended. The same by the same person again is fine.
+   *
+   * Fails with `not-found`, and with `conflict` when the run has ended another way, or there is none yet.
+   */
+  readonly abort: (id: string, options?: AbortOptions) => Effect.Effect<EventRecord, GatewayError>
   readonly status: () => Effect.Effect<GatewayStatus>
   /**
    * Every budget as it stands, and what the runs of a range of days used, by agent, source, model and day. Fails with
@@ -244,10 +255,6 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
-    yield* outbox.resume
-    yield* dispatcher.resume
-    yield* admission.resume
-    if (crashLoop.held() === undefined) yield* scheduler.start
     const retention = yield* Retention.make(config.retention, () => Object.keys(config.agents))
     const prune = Effect.suspend(() =>
       Effect.zipRight(
@@ -261,6 +268,8 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       submit: (input) => admission.submit(input),
       route: (input) => agentOf(config, input),
       find,
+      abort: yield* makeAbort(find),
+      list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       outcome,
       run: (input) =>

@@ -183,6 +183,44 @@ describe("a session that is busy", () => {
       })
   )
 
+  it.effect("interrupt: an older message that is let through late does not interrupt a newer one", () =>
+    inMode("interrupt", (gate) =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        const older = yield* submit("older", { metadata: { category: "deploy" } })
+        const [asked] = yield* told.until("ApprovalRequested", 1)
+        const newer = yield* submit("first, and newer")
+        yield* told.until("ProactiveActionInitiated", 1)
+        yield* gw.approve(asked?.approvalId ?? "", "ada")
+        expect((yield* gw.status()).pending).toMatchObject({ running: 1, waiting: 1 })
+        yield* Deferred.succeed(gate, undefined)
+        expect((yield* outcome(newer.eventId)).run).toMatchObject({ state: "completed" })
+        expect((yield* outcome(older.eventId)).run).toMatchObject({ state: "completed" })
+      })
+    )
+  )
+  it.scoped("interrupt: nor one that waits for its turn, over a restart and a clock that is set back", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const config: GatewayConfigInput = {
+        sessions: { whenBusy: "interrupt" },
+        policies: { requireApprovalFor: ["deploy"] }
+      }
+      yield* TestClock.setTime(7_200_000)
+      yield* Effect.provide(submit("older", { metadata: { category: "deploy" } }), gatewayOn(file, config))
+      yield* TestClock.setTime(3_600_000)
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        yield* gw.pause()
+        const newer = yield* submit("newer")
+        for (const { id } of yield* gw.approvals) yield* gw.approve(id, "ada")
+        yield* gw.resume()
+        expect((yield* outcome(newer.eventId)).run).toMatchObject({ state: "completed" })
+      }).pipe(Effect.provide(gatewayOn(file, config)))
+    })
+  )
+
   for (const mode of ["collect", "interrupt", "steer"] as const) {
     it.effect(`${mode}: what a person approved runs as it was approved, whatever comes meanwhile`, () =>
       inMode(

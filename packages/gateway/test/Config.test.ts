@@ -736,7 +736,7 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
   // Answered at the door: packages/server/test/Chat.test.ts shows it.
   "accessControl.replyToUnknown": () =>
     Effect.sync(() => {
-      const door = readFileSync(new URL("../../server/src/ChatDoor.ts", import.meta.url), "utf8")
+      const door = readFileSync(new URL("../../server/src/Conversations.ts", import.meta.url), "utf8")
       expect(door).toMatch(/replyToUnknown/)
     }),
   "accessControl.mode": () =>

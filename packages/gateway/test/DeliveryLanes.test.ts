@@ -243,23 +243,23 @@ describe("memory", () => {
         attempts.set(key, attempt)
         return target.startsWith("late") && attempt < 3 ? refusal("not-sent") : taken
       })
-      const targets = Array.from({ length: 30 }, (_, n) => (n < 15 ? `late${n}` : `soon${n}`))
+      const targets = Array.from({ length: 20 }, (_, n) => (n < 10 ? `late${n}` : `soon${n}`))
       return Effect.gen(function* () {
         const told = yield* watch
         const store = yield* Store
-        const rows = Array.from({ length: 240 }, (_, i) => rowOf(i + 1, targets[i % targets.length] ?? ""))
+        const rows = Array.from({ length: 80 }, (_, i) => rowOf(i + 1, targets[i % targets.length] ?? ""))
         yield* store.commit(rows.map((row) => ({ op: "insert", table: "deliveries", row }) as const))
         yield* (yield* Outbox.Outbox).resume
         // Those that can go on do, whatever waits.
-        yield* told.until("DeliverySent", 120)
-        while (told.all("DeliverySent").length < 240) yield* TestClock.adjust("5 seconds")
+        yield* told.until("DeliverySent", 40)
+        while (told.all("DeliverySent").length < 80) yield* TestClock.adjust("5 seconds")
         for (const target of targets) {
           const order = [
             ...new Set(test.messages.filter((message) => message.target === target).map(({ text }) => text))
           ]
           expect(order).toEqual(rows.filter((row) => row.target === target).map(({ text }) => text))
         }
-        expect([...attempts.values()].reduce((sum, n) => sum + n)).toBe(120 + 3 * 120)
+        expect([...attempts.values()].reduce((sum, n) => sum + n)).toBe(40 + 3 * 40)
         expect(yield* (yield* AuditLog).verify).toMatchObject({ valid: true })
       }).pipe(Effect.provide(outboxOf(test, 4)))
     }

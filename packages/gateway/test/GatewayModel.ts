@@ -31,6 +31,8 @@ export interface Modelled {
 }
 
 export const MERGE_WINDOW = 60
+/** When what is queued without a time is judged again, at the latest. */
+const RECHECK_AFTER = 60
 export const APPROVAL_TTL = 600
 /** More than any sequence cuts a run off: what becomes of an abandoned one, a person says. */
 export const MAX_ATTEMPTS = 1_000
@@ -64,8 +66,10 @@ export class Model {
   }
   wait(seconds: number): void {
     this.now += seconds
-    for (const event of this.events.filter(({ dueAt }) => dueAt <= this.now)) {
+    // Sorting is stable: what is due at one instant is judged in the order it came.
+    for (const event of this.events.filter(({ dueAt }) => dueAt <= this.now).sort((a, b) => a.dueAt - b.dueAt)) {
       if (event.state === "merging") this.judge(event, true)
+      else if (event.state === "deferred") this.judge(event)
       else if (event.state === "awaiting-approval") {
         event.state = "denied"
         event.approval = "expired"
@@ -82,7 +86,8 @@ export class Model {
       run.state = run.attempt < MAX_ATTEMPTS ? "pending" : "abandoned"
     }
     this.dispatch()
-    this.wait(MERGE_WINDOW)
+    for (const event of this.events) if (event.state === "deferred") event.dueAt = this.now + RECHECK_AFTER
+    this.wait(RECHECK_AFTER)
   }
   set(mode: Model["mode"]): void {
     this.mode = mode

@@ -264,7 +264,7 @@ const holds = (store: Effect.Effect<Layer.Layer<Store, unknown>, never, Scope.Sc
         Effect.runPromise
       )
     ),
-    { numRuns, interruptAfterTimeLimit: 7_500 }
+    { numRuns, interruptAfterTimeLimit: 4_000 }
   )
 
 describe("whatever happens, every event is where the model says", { timeout: 60_000 }, () => {

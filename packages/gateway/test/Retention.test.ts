@@ -1,10 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
-import { AuditLog, type GatewayConfigInput, GatewayService, Journal, SessionStore, Store } from "@postilion/gateway"
+import { AuditLog, GatewayService, Journal, Store } from "@postilion/gateway"
 import * as Audit from "@postilion/gateway/records/AuditLog"
 import * as Bus from "@postilion/gateway/records/EventBus"
 import * as JournalModule from "@postilion/gateway/records/Journal"
-import { Chunk, Effect, FastCheck as fc, Layer, Stream, TestClock, TestContext } from "effect"
-import { gateway, gatewayOn, stores, tempFile } from "./TestGateway.ts"
+import type { Write } from "@postilion/gateway/records/Store"
+import type { TokenRow } from "@postilion/gateway/records/Tables"
+import { Chunk, Effect, Layer, Stream, TestClock } from "effect"
+import { gateway, stores } from "./TestGateway.ts"
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 const onAnyStore = Audit.layer().pipe(Layer.provideMerge(JournalModule.layer()), Layer.provideMerge(Bus.layer))
@@ -36,6 +38,44 @@ for (const [name, storeLayer] of stores) {
         expect(yield* audit.verify).toMatchObject({ valid: true })
         expect(yield* audit.query({ kind: "job.changed" })).toHaveLength(10)
       }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
+    )
+
+    it.scoped("tokens that have ended go with the audit's records of it; those that count stay", () =>
+      Effect.gen(function* () {
+        yield* GatewayService
+        const store = yield* Store
+        const token = (id: string, ended: Partial<TokenRow>): Write => ({
+          op: "insert",
+          table: "tokens",
+          row: {
+            id,
+            name: "ada",
+            hash: id,
+            scopes: "[]",
+            created_at: 0,
+            created_by: "ada",
+            expires_at: null,
+            revoked_at: null,
+            revoked_by: null,
+            ...ended
+          }
+        })
+        const day = 86_400_000
+        yield* store.commit([
+          token("counts", {}),
+          token("revoked", { revoked_at: day, revoked_by: "ada" }),
+          token("expired", { expires_at: day }),
+          token("lately", { revoked_at: 3 * day, revoked_by: "ada" }),
+          token("still", { expires_at: 9 * day }),
+          ...numbers(150).map((n) => token(`expired ${n}`, { expires_at: day }))
+        ])
+        const left = Effect.map(store.find("tokens", {}), (rows) => rows.map(({ id }) => id).sort())
+        yield* TestClock.adjust("2 days")
+        expect((yield* left).length).toBe(155)
+        yield* TestClock.adjust("2 days")
+        while ((yield* left).length > 3) yield* TestClock.adjust("1 minute")
+        expect(yield* left).toEqual(["counts", "lately", "still"])
+      }).pipe(Effect.provide(gateway({ retention: { audit: { maxAgeDays: 2 } } })), Effect.provide(storeLayer))
     )
 
     it.scoped("records taken out without a checkpoint show", () =>
@@ -103,82 +143,3 @@ for (const [name, storeLayer] of stores) {
     )
   })
 }
-
-const operation = fc.oneof(
-  { weight: 4, arbitrary: fc.constant({ source: "webhook" } as const) },
-  { weight: 2, arbitrary: fc.constantFrom("a", "b").map((mergeKey) => ({ source: "webhook", mergeKey }) as const) },
-  { weight: 1, arbitrary: fc.constant({ source: "webhook", category: "deploy" } as const) },
-  { weight: 1, arbitrary: fc.constant({ source: "heartbeat" } as const) },
-  { weight: 1, arbitrary: fc.constant({ source: "channel" } as const) },
-  { weight: 3, arbitrary: fc.integer({ min: 1, max: 100 }).map((hours) => ({ hours })) },
-  { weight: 1, arbitrary: fc.constant({ answer: true } as const) },
-  { weight: 1, arbitrary: fc.constant({ restart: true } as const) }
-)
-type Operation = ReturnType<typeof operation.generate>["value"]
-
-/** What a history comes to, with this retention: everything that decides what happens next. */
-const endOf = (operations: ReadonlyArray<Operation>, retention: GatewayConfigInput["retention"]) =>
-  Effect.gen(function* () {
-    const file = yield* tempFile
-    const config: GatewayConfigInput = {
-      policies: { requireApprovalFor: ["deploy"], mergeWindowMs: 50 * 3_600_000, maxActionsPerHour: 3 },
-      accessControl: { accessPolicy: "open", sessionTtlDays: 300 },
-      limits: { approvalTtlMs: 200 * 3_600_000 },
-      ...(retention === undefined ? {} : { retention })
-    }
-    const lives: Array<Array<Operation>> = [[]]
-    for (const entry of operations) "restart" in entry ? lives.push([]) : lives.at(-1)?.push(entry)
-    const live = (life: ReadonlyArray<Operation>) =>
-      Effect.gen(function* () {
-        const gw = yield* GatewayService
-        for (const entry of life) {
-          if ("hours" in entry) yield* TestClock.adjust(entry.hours * 3_600_000)
-          else if ("answer" in entry) for (const { id } of yield* gw.approvals) yield* gw.approve(id, "ada")
-          else if ("source" in entry) {
-            const { source, ...metadata } = entry
-            yield* gw.submit({ source, payload: {}, metadata, ...(source === "channel" ? { sender: "ada" } : {}) })
-          }
-          yield* TestClock.adjust(1)
-        }
-      }).pipe(Effect.provide(gatewayOn(file, config)))
-    for (const life of lives) yield* live(life)
-    return yield* Effect.gen(function* () {
-      const gw = yield* GatewayService
-      const { budget, pending, rate } = yield* gw.status()
-      const store = yield* Store
-      const open = yield* store.find("events", {
-        where: { state: { in: ["accepted", "deferred", "merging", "awaiting-approval"] } },
-        orderBy: ["seq", "asc"]
-      })
-      const members = yield* store.find("events", { where: { merged_into: { in: open.map(({ id }) => id) } } })
-      const tick = yield* gw.submit({ source: "heartbeat", payload: {} })
-      const { evidence } = (yield* gw.find(tick.eventId)) ?? {}
-      return {
-        budget,
-        pending,
-        rate,
-        open: open.map(({ due_at, seq, state }) => ({ due_at, seq, state })),
-        members: members.length,
-        approvals: (yield* gw.approvals).length,
-        heartbeat: evidence?.state.heartbeat,
-        sessions: (yield* (yield* SessionStore).list()).length,
-        valid: (yield* (yield* AuditLog).verify).valid
-      }
-    }).pipe(Effect.provide(gatewayOn(file, config)))
-  }).pipe(Effect.scoped, Effect.provide(TestContext.TestContext))
-
-describe("a history that is pruned as hard as can be", () => {
-  it("comes to the same as one of which everything is kept", { timeout: 120_000 }, () =>
-    fc.assert(
-      fc.asyncProperty(fc.array(operation, { maxLength: 25 }), async (operations) => {
-        const all = { maxAgeDays: "forever", maxCount: "forever" } as const
-        const kept = await Effect.runPromise(endOf(operations, { events: all, audit: all, turns: all }))
-        const none = { maxAgeDays: 0.01, maxCount: 1 }
-        const pruned = await Effect.runPromise(endOf(operations, { events: none, audit: none, turns: none }))
-        expect(pruned).toEqual(kept)
-        expect(pruned.valid).toBe(true)
-      }),
-      { numRuns: 20 }
-    )
-  )
-})

@@ -306,7 +306,7 @@ describe("changing jobs", () => {
     Effect.gen(function* () {
       const scheduler = yield* Scheduler
       const told = yield* watch
-      const gone = yield* scheduler.add(every(MINUTE, { name: "gone" }))
+      const gone = yield* scheduler.add(every(MINUTE, { name: "gone" }), "ada")
       const off = yield* scheduler.add(every(2 * MINUTE, { name: "off" }))
       yield* scheduler.remove(gone.id)
       expect(yield* scheduler.enable(off.id, false)).toMatchObject({ enabled: false })
@@ -323,6 +323,7 @@ describe("changing jobs", () => {
         "off disabled",
         "off enabled"
       ])
+      expect(changes.map(({ data }) => data.by)).toEqual(["ada", ...Array(4).fill("program")])
     }).pipe(Effect.provide(memory({})))
   )
 

@@ -3,7 +3,7 @@ import { AuditLog, GatewayService, Store } from "@postilion/gateway"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import { StoreError } from "@postilion/gateway/records/Store"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
-import { Deferred, Effect, Layer } from "effect"
+import { Deferred, Effect, Layer, TestClock } from "effect"
 import { answerOf, gateway, type Respond, watch, wrapStore } from "./TestGateway.ts"
 
 const say = (n: number, sessionKey = "s"): RawInput => ({
@@ -129,4 +129,31 @@ describe("what waits in a session is bounded", () => {
       )
     })
   )
+
+  for (const whenBusy of ["queue", "interrupt", "collect"] as const) {
+    it.effect(`${whenBusy}: a run whose turn comes in the very batch that drops it ends once`, () =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        yield* gw.pause()
+        const [dropped] = yield* Effect.forEach([1, 2], (n) => gw.submit(say(n)))
+        const [, last] = yield* Effect.all([gw.resume(), gw.submit(say(3))], { concurrency: "unbounded" })
+        yield* TestClock.adjust("1 minute")
+        yield* gw.outcome(last.eventId)
+        const id = dropped?.eventId ?? ""
+        expect(yield* gw.outcome(id)).toMatchObject({
+          run: { state: "cancelled", attempt: 0, error: expect.stringContaining("sessions.maxWaiting") }
+        })
+        const audit = yield* AuditLog
+        expect(yield* audit.query({ kind: "run.ended", eventId: id })).toHaveLength(1)
+        expect(yield* audit.query({ kind: "run.merged" })).toHaveLength(whenBusy === "collect" ? 1 : 0)
+      }).pipe(
+        Effect.provide(
+          gateway({ sessions: { maxWaiting: 2, overflow: "drop-oldest", whenBusy } }, ({ taskDescription }) =>
+            Effect.succeed(answerOf(taskDescription))
+          )
+        ),
+        Effect.provide(StoreMemory.layer)
+      )
+    )
+  }
 })

@@ -4,10 +4,10 @@ import type { Turn } from "@postilion/gateway/domain/Session"
 import * as Audit from "@postilion/gateway/records/AuditLog"
 import * as Bus from "@postilion/gateway/records/EventBus"
 import * as JournalModule from "@postilion/gateway/records/Journal"
-import type { NewTurn } from "@postilion/gateway/records/SessionStore"
+import type { ImportedSession, NewTurn } from "@postilion/gateway/records/SessionStore"
 import * as Sessions from "@postilion/gateway/records/SessionStore"
 import type { Write } from "@postilion/gateway/records/Store"
-import { Deferred, Effect, Fiber, FastCheck as fc, Layer, TestClock } from "effect"
+import { Deferred, Effect, Fiber, FastCheck as fc, Layer, Stream, TestClock } from "effect"
 import { answerOf, gateway, gatewayOn, type Respond, stores, tempFile, wrapStore } from "./TestGateway.ts"
 
 /** What was read and written through a store. */
@@ -153,6 +153,71 @@ for (const [name, storeLayer] of stores) {
       }).pipe(Effect.provide(sessions), Effect.provide(storeLayer))
     )
 
+    it.scoped("lists page by page, each session once, also those used at the same instant", () =>
+      Effect.gen(function* () {
+        const store = yield* SessionStore
+        for (const keys of [["e", "b", "d", "", "a", "c"], ["z", "y"], ["f"]]) {
+          yield* TestClock.adjust("1 second")
+          for (const key of keys) yield* say(key, user("hi"))
+        }
+        for (const limit of [1, 2, 3, 4, 100]) {
+          const seen: Array<string> = []
+          for (let page = yield* store.list({ limit }); page.length > 0; ) {
+            seen.push(...page.map(({ key }) => key))
+            const after = page.at(-1)
+            page = after === undefined ? [] : yield* store.list({ limit, after })
+          }
+          expect(seen).toEqual(["f", "y", "z", "", "a", "b", "c", "d", "e"])
+        }
+      }).pipe(Effect.provide(sessions), Effect.provide(storeLayer))
+    )
+
+    it.scoped("shows turns page by page, the last ones first, each page oldest first", () =>
+      Effect.gen(function* () {
+        const store = yield* SessionStore
+        for (let n = 1; n <= 5; n++) yield* say("s", user(`q${n}`))
+        yield* say("other", user("no"))
+        const last = yield* store.turns("s", { limit: 2 })
+        expect(texts(last)).toEqual(["q4", "q5"])
+        expect(texts(yield* store.turns("s", { before: last[0]?.seq }))).toEqual(["q1", "q2", "q3"])
+        expect(yield* store.turns("none")).toEqual([])
+      }).pipe(Effect.provide(sessions), Effect.provide(storeLayer))
+    )
+
+    it.scoped("C5: what is exported can be imported, where it is as it was", () =>
+      Effect.gen(function* () {
+        const store = yield* SessionStore
+        for (const key of ["", "a/1", "🐎"]) {
+          for (let n = 1; n <= 3; n++) {
+            yield* TestClock.adjust("1 second")
+            const asked = { ...user(`${key} ${n}`), sender: "ada", eventId: "evt_1" }
+            yield* say(key, ...Array.from({ length: 200 }, () => [asked, assistant("yes")]).flat())
+          }
+        }
+        const lines = Effect.map(Stream.runCollect(store.export), (found) => [...found])
+        const before = yield* lines
+        expect(before).toHaveLength(3 * 1_201)
+        const imported: Array<ImportedSession & { turns: Array<Omit<Turn, "seq">> }> = []
+        for (const line of before) {
+          if ("session" in line) imported.push({ ...line.session, turns: [] })
+          else imported.at(-1)?.turns.push(line.turn)
+        }
+        const refused = yield* Effect.flip(
+          store.import([{ ...imported[0], key: "new" } as ImportedSession, ...imported])
+        )
+        expect(refused).toMatchObject({ reason: "conflict" })
+        expect(yield* store.get("new")).toBeUndefined()
+        yield* say("a/1", user("later"))
+        yield* store.delete("🐎", "ada")
+        yield* store.import(imported, { replace: true, by: "ada" })
+        expect(yield* lines).toEqual(before)
+        const kept = yield* (yield* AuditLog).query({ kind: "session.imported" })
+        expect(kept.map(({ data }) => data)).toEqual(
+          imported.map(({ key }) => ({ sessionKey: key, turns: 1_200, by: "ada" }))
+        )
+      }).pipe(Effect.provide(sessions), Effect.provide(storeLayer))
+    )
+
     it.scoped("delete takes a session with its turns, and says whether there was one; clear leaves it empty", () =>
       Effect.gen(function* () {
         const store = yield* SessionStore
@@ -166,7 +231,7 @@ for (const [name, storeLayer] of stores) {
         expect((yield* store.list()).map(({ key }) => key)).toEqual(["b"])
         expect(texts(yield* store.history("b"))).toEqual(["2"])
         const deleted = yield* (yield* AuditLog).query({ kind: "session.deleted" })
-        expect(deleted.map(({ data }) => data)).toEqual([{ sessionKey: "a" }])
+        expect(deleted.map(({ data }) => data)).toEqual([{ sessionKey: "a", by: "program" }])
         // Numbers of turns are not used again while there are later ones.
         yield* say("a", user("3"))
         expect((yield* store.history("a"))[0]?.seq).toBe(3)

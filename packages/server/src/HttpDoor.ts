@@ -1,207 +1,67 @@
-import {
-  type BudgetLedger,
-  Explanation,
-  GatewayService,
-  type Journal,
-  type Reconfiguration,
-  type Store,
-  supervise,
-  WebhookRouter
-} from "@postilion/gateway"
+import { Reconfiguration, supervise, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Clock, Effect, Either, Fiber, Layer, Schema } from "effect"
+import { Effect, Either, Layer } from "effect"
 import * as Access from "./Access.ts"
-import * as ApprovalDoor from "./ApprovalDoor.ts"
-import * as ChatDoor from "./ChatDoor.ts"
-import * as ControlDoor from "./ControlDoor.ts"
-import { json, orProblem } from "./HttpAnswers.ts"
-import { type Answering, alive, type HttpHead, HttpListener } from "./HttpListener.ts"
-import { filterOf, rangeOf } from "./HttpQueries.ts"
-import * as Metrics from "./Metrics.ts"
-import * as Readiness from "./Readiness.ts"
-import type { Action } from "./Scopes.ts"
-import * as TokenDoor from "./TokenDoor.ts"
-import type { Tokens } from "./Tokens.ts"
+import { approvals } from "./api/Approvals.ts"
+import { audit } from "./api/Audit.ts"
+import { chat } from "./api/Chat.ts"
+import { deliveries } from "./api/Deliveries.ts"
+import { documents } from "./api/Document.ts"
+import { events } from "./api/Events.ts"
+import { gateway, switches } from "./api/Gateway.ts"
+import { health } from "./api/Health.ts"
+import { jobs } from "./api/Jobs.ts"
+import * as Operations from "./api/Operations.ts"
+import { policies } from "./api/Policies.ts"
+import { deadLetters, push } from "./api/Push.ts"
+import { runs } from "./api/Runs.ts"
+import { sessions } from "./api/Sessions.ts"
+import { tokens } from "./api/Tokens.ts"
+import * as Conversations from "./Conversations.ts"
+import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+import { Push } from "./push/Push.ts"
+import * as Stopping from "./Stopping.ts"
 
-export interface HttpDoorOptions extends ChatDoor.ChatDoorOptions {
+export interface HttpDoorOptions extends Conversations.ConversationsOptions {
   /** Milliseconds that runs under way get to finish when the door closes. */
   readonly drainDeadlineMs: number
 }
 
-/** A request that was let in: who asks, and what the path's pattern caught. */
-interface Asked {
-  readonly principal: Access.Principal
-  readonly head: HttpHead
-  readonly parts: ReadonlyArray<string>
-}
-
-interface Route {
-  readonly method: "GET" | "POST" | "DELETE"
-  readonly path: RegExp
-  readonly action: Action
-  readonly answering: (asked: Asked) => Answering
-}
-
 const WEBHOOKS = "/webhooks"
 
-/** Milliseconds an answer gets to leave, also where the deadline has passed. */
-const FLUSH = 1_000
-
-const encodeExplanation = Schema.encodeSync(Explanation)
-/** As text, for whoever asks for that and for nothing else. */
-const explained = (id: string, found: Explanation | undefined, accept = ""): Problem.HttpAnswer => {
-  if (found === undefined) return Problem.problem(404, `there is no event "${id}"`)
-  if (!/^\s*text\/plain\b/i.test(accept)) return json(200, encodeExplanation(found))
-  return { status: 200, headers: { "content-type": "text/plain; charset=utf-8" }, body: `${found.render()}\n` }
-}
+/** Bytes of sessions that are imported at a time: they are held in memory, and written in one step. */
+const LARGEST_IMPORT = 16 * 1_048_576
 
 const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
-    const gateway = yield* GatewayService
     const webhooks = yield* WebhookRouter
-    const chat = yield* ChatDoor.make(options)
-    const approvals = yield* ApprovalDoor.make
-    const control = yield* ControlDoor.make
-    const tokens = yield* TokenDoor.make
-    const metrics = yield* Metrics.make
     const access = yield* Access.Access
-    let draining = false
+    const { current } = yield* Reconfiguration
+    const agents = () => Object.keys(current().agents)
+    const conversations = yield* Conversations.make(options)
+    const channels = yield* Push
+    const stopping = yield* Stopping.Stopping
 
-    const readiness = yield* Readiness.make(() => draining)
-    const answerApproval =
-      (verb: "approve" | "deny", { head, parts: [id = ""], principal }: Asked): Answering =>
-      (body) =>
-        approvals[verb](id, principal.name, head.headers["content-type"], body)
-    const changeDelivery = (verb: "replayDelivery" | "dropDelivery", { parts: [id = ""], principal }: Asked) =>
-      orProblem(Effect.map(gateway[verb](id, principal.name), (delivery) => json(200, delivery)))
-    const routes: ReadonlyArray<Route> = [
-      {
-        method: "GET",
-        path: /^\/status$/,
-        action: "status",
-        answering: () => Effect.map(gateway.status(), (status) => json(200, status))
-      },
-      {
-        method: "GET",
-        path: /^\/budget$/,
-        action: "budget",
-        answering: ({ head }) =>
-          orProblem(
-            Effect.flatMap(rangeOf(head.query), (range) =>
-              Effect.map(gateway.budget(range), (report) => json(200, report))
-            )
-          )
-      },
-      {
-        method: "GET",
-        path: /^\/events\/([^/]+)$/,
-        action: "events.own",
-        answering: ({ parts: [id = ""], principal }) =>
-          orProblem(
-            Effect.map(gateway.find(id), (record) =>
-              record !== undefined &&
-              (access.allows(principal, "events.show") || ChatDoor.wasSaidBy(principal.name, record.event))
-                ? json(200, record)
-                : Problem.problem(404, `there is no event "${id}"`)
-            )
-          )
-      },
-      {
-        method: "GET",
-        path: /^\/events\/([^/]+)\/explain$/,
-        action: "events.explain",
-        answering: ({ head, parts: [id = ""] }) =>
-          orProblem(Effect.map(gateway.explain(id), (found) => explained(id, found, head.headers.accept)))
-      },
-      { method: "GET", path: /^\/approvals$/, action: "approvals.list", answering: () => approvals.list },
-      {
-        method: "GET",
-        path: /^\/approvals\/([^/]+)$/,
-        action: "approvals.list",
-        answering: ({ parts: [id = ""] }) => approvals.show(id)
-      },
-      {
-        method: "POST",
-        path: /^\/approvals\/([^/]+)\/approve$/,
-        action: "approvals.approve",
-        answering: (asked) => answerApproval("approve", asked)
-      },
-      {
-        method: "POST",
-        path: /^\/approvals\/([^/]+)\/deny$/,
-        action: "approvals.deny",
-        answering: (asked) => answerApproval("deny", asked)
-      },
-      {
-        method: "GET",
-        path: /^\/deliveries$/,
-        action: "deliveries.list",
-        answering: ({ head }) =>
-          orProblem(
-            Effect.flatMap(filterOf(head.query), (filter) =>
-              Effect.map(gateway.deliveries(filter), (deliveries) => json(200, { deliveries }))
-            )
-          )
-      },
-      {
-        method: "POST",
-        path: /^\/deliveries\/([^/]+)\/replay$/,
-        action: "deliveries.replay",
-        answering: (asked) => changeDelivery("replayDelivery", asked)
-      },
-      {
-        method: "POST",
-        path: /^\/deliveries\/([^/]+)\/drop$/,
-        action: "deliveries.drop",
-        answering: (asked) => changeDelivery("dropDelivery", asked)
-      },
-      {
-        method: "POST",
-        path: /^(?:\/agents\/([^/]+))?\/(pause|resume|stop|terminate)$/,
-        action: "control",
-        answering: ({ parts: [agentId, verb = ""], principal }) => control.set(verb, agentId, principal.name)
-      },
-      {
-        method: "POST",
-        path: /^\/release$/,
-        action: "control",
-        answering: ({ principal }) => control.release(principal.name)
-      },
-      { method: "GET", path: /^\/metrics$/, action: "metrics", answering: () => metrics },
-      { method: "GET", path: /^\/tokens$/, action: "tokens.list", answering: () => tokens.list },
-      {
-        method: "POST",
-        path: /^\/tokens$/,
-        action: "tokens.create",
-        answering:
-          ({ head, principal }) =>
-          (body) =>
-            tokens.create(principal, head.headers["content-type"], body)
-      },
-      {
-        method: "DELETE",
-        path: /^\/tokens\/([^/]+)$/,
-        action: "tokens.revoke",
-        answering: ({ parts: [id = ""], principal }) => tokens.revoke(id, principal)
-      },
-      {
-        method: "POST",
-        path: /^\/chat$/,
-        action: "session.send",
-        answering:
-          ({ head, principal }) =>
-          (body) =>
-            chat.say(principal.name, head.headers["content-type"], body)
-      }
-    ]
-
-    /** What is asked by whatever keeps this process running, without a token. */
-    const probes = new Map([
-      ["/livez", Effect.succeed(alive)],
-      ["/readyz", readiness],
-      ["/startupz", Effect.succeed(json(200, { status: "started" }))]
-    ])
+    const handlers = yield* Effect.all({
+      gateway: gateway(agents),
+      switches,
+      events,
+      approvals,
+      deliveries,
+      runs,
+      push,
+      deadLetters,
+      chat: Effect.succeed(chat(conversations)),
+      sessions: sessions(agents),
+      jobs,
+      policies,
+      audit,
+      tokens,
+      health: health(() => stopping.until() !== undefined)
+    })
+    const readable = yield* documents
+    const operations = Operations.make(handlers, { maxBodyBytes: { "sessions.import": LARGEST_IMPORT } })
 
     const answering = (head: HttpHead): Answering => {
       const { headers, method, path } = head
@@ -211,74 +71,41 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
         return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
       }
-      const asked = method === "HEAD" ? "GET" : method
-      const health = probes.get(path)
-      if (health !== undefined) {
-        return asked === "GET" ? health : Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
+      const text = readable.get(path)
+      if (text !== undefined) {
+        if (method !== "GET" && method !== "HEAD") return Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
+        const checked = access.checkOrigin(headers)
+        return Either.isLeft(checked) ? Effect.succeed(Access.answerOf(checked.left)) : text
       }
-      const allowed = new Set<string>()
-      for (const route of routes) {
-        const match = route.path.exec(path)
-        if (match === null) continue
-        allowed.add(route.method === "GET" ? "GET, HEAD" : route.method)
-        if (asked !== route.method) continue
-        const admitted = access.admit(head, route.action)
-        return Either.isLeft(admitted)
-          ? Effect.succeed(Access.answerOf(admitted.left))
-          : route.answering({ principal: admitted.right, head, parts: match.slice(1) })
+      const found = operations.find(path)
+      if (found === undefined) return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
+      const operation = found.operations.get(method === "HEAD" ? "GET" : method)
+      if (operation === undefined) {
+        const methods = [...found.operations.keys()].map((method) => (method === "GET" ? "GET, HEAD" : method))
+        return Effect.succeed(Problem.methodNotAllowed(method, methods.join(", ")))
       }
-      if (allowed.size > 0) return Effect.succeed(Problem.methodNotAllowed(method, [...allowed].join(", ")))
-      return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
+      if (operation.action === undefined) return operation.answering(head, found.parts, undefined)
+      const admitted = access.admit(head, operation.action)
+      return Either.isLeft(admitted)
+        ? Effect.succeed(Access.answerOf(admitted.left))
+        : operation.answering(head, found.parts, admitted.right)
     }
 
     yield* supervise("http listener", listener.accepting)
     yield* listener.serve(answering)
-    const close = Effect.gen(function* () {
-      draining = true
-      const began = yield* Clock.currentTimeMillis
-      const drained = yield* gateway.drain(drainDeadlineMs)
-      if (!drained.finished) {
-        yield* Effect.logWarning(
-          `drainDeadlineMs (${drainDeadlineMs}) has passed; the next start tries again what still ran: ${drained.running}`
-        )
-      }
-      yield* chat.close
-      const left = began + drainDeadlineMs - (yield* Clock.currentTimeMillis)
-      yield* listener.settle(Math.max(left, FLUSH))
-    })
-    // Before anything behind the door closes. In a fiber of its own: a finalizer cannot be interrupted, not by its timeouts either.
-    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(Effect.interruptible(close)), Fiber.join))
+    yield* Stopping.onClose({ drainDeadlineMs, release: Effect.zipRight(conversations.close, channels.close) })
   })
 
 /**
  * The gateway over HTTP.
  *
- * - `POST /webhooks/*` as `WebhookRouter` answers. `GET /livez`, 200 while the process lives. `GET /startupz`, 200 once the
- *   gateway has started, and `GET /readyz`, 200 while it is of use to send something here, else 503.
- * - With `Authorization: Bearer <token>`: `GET /status`, `GET /budget?from=…&to=…`, `GET /events/:id`,
- *   `GET /events/:id/explain` (JSON, or text with `Accept: text/plain`), `GET /approvals`, `GET /approvals/:id`,
- *   `POST /approvals/:id/approve`, `POST /approvals/:id/deny` (see `ApprovalDoor`), `GET /deliveries?state=…`,
- *   `POST /deliveries/:id/replay`, `POST /deliveries/:id/drop`, `POST /chat` (see `ChatDoor`), `POST /pause`, `/resume`, `/stop`,
- *   `/terminate`, and the same below `/agents/:id`, `POST /release` (see `ControlDoor`), `GET /metrics`, `GET /tokens`, `POST /tokens`, `DELETE /tokens/:id` (see
- *   `TokenDoor`).
- * - Whether a token is for what it is used for is said in `Scopes`.
+ * - `POST /webhooks/*` as `WebhookRouter` answers: nothing else stands before it.
+ * - All operations of `Api`, as it declares them. Whether a token is for what it is used for is said in `Scopes`; health checks
+ *   need none.
+ * - `GET /openapi.json`, the document made of that declaration, and `GET /docs`, a page that shows it. Neither needs a token.
  *
  * Refusals are RFC 9457 problems. When the scope closes, events are refused with 503 and `retry-after`, runs under way may
  * finish within the deadline, and requests under way are answered, a second later at most; then what is behind the door closes.
  * A person's answer to an approval is still taken: it is kept, and acted upon by the next start.
  */
-export const layer = (
-  options: HttpDoorOptions
-): Layer.Layer<
-  never,
-  never,
-  | Access.Access
-  | Tokens
-  | HttpListener
-  | GatewayService
-  | Reconfiguration
-  | BudgetLedger
-  | Journal
-  | Store
-  | WebhookRouter
-> => Layer.scopedDiscard(make(options))
+export const layer = (options: HttpDoorOptions) => Layer.scopedDiscard(make(options))

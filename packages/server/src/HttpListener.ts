@@ -3,7 +3,7 @@ import { createServer as createSecureServer, Server as SecureServer } from "node
 import type { Duplex } from "node:stream"
 import { ChannelConnectionError, supervise } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope, Stream } from "effect"
 import { readBody } from "./HttpBody.ts"
 import { plain } from "./Peers.ts"
 import * as Tls from "./Tls.ts"
@@ -17,6 +17,8 @@ export interface HttpListenerOptions {
   readonly maxBodyBytes: number
   /** Milliseconds a request's body may take to arrive; longer is answered 408. */
   readonly bodyTimeoutMs: number
+  /** Milliseconds a client may take to read some of an answer that is sent as it comes; then it is cut off. Default: 60,000. */
+  readonly stallMs?: number
   /** What connections are secured with. Default: nothing, it is HTTP. */
   readonly tls?: Tls.Secured | undefined
 }
@@ -34,8 +36,21 @@ export interface HttpHead {
   readonly headers: Readonly<Record<string, string>>
 }
 
+/** An answer that is sent as it comes: each of `chunks` once the one before has left. */
+export interface StreamedAnswer extends Omit<Problem.HttpAnswer, "body"> {
+  readonly chunks: Stream.Stream<string, unknown>
+}
+export type Answer = Problem.HttpAnswer | StreamedAnswer
+
+/** What a request is answered once its body has arrived. */
+export interface Reading {
+  (body: Uint8Array): Effect.Effect<Answer>
+  /** Bytes it may have, where that is more than `maxBodyBytes` of the listener. */
+  readonly maxBodyBytes?: number
+}
+
 /** What a request is answered, known from its head: at once, or once its body has arrived. */
-export type Answering = Effect.Effect<Problem.HttpAnswer> | ((body: Uint8Array) => Effect.Effect<Problem.HttpAnswer>)
+export type Answering = Effect.Effect<Answer> | Reading
 
 export type Handler = (head: HttpHead) => Answering
 
@@ -81,6 +96,24 @@ const closed = Problem.problem(503, "the gateway is starting or stopping; try ag
   headers: { "retry-after": "5" }
 })
 
+const STALLED = 60_000
+
+/** Sends one more piece of an answer, and waits until there is room for the next. */
+const write = (response: ServerResponse, chunk: string, stallMs: number): Effect.Effect<void, Error> =>
+  Effect.async<void, Error>((resume) => {
+    if (response.write(chunk)) return resume(Effect.void)
+    const timer = setTimeout(() => resume(Effect.fail(new Error("the client has stopped reading"))), stallMs)
+    const onDrain = (): void => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    }
+    response.once("drain", onDrain)
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      response.off("drain", onDrain)
+    })
+  })
+
 const urlOf = ({ host, tls }: HttpListenerOptions, port: number): string =>
   `${tls === undefined ? "http" : "https"}://${host.includes(":") ? `[${host}]` : host}:${port}`
 
@@ -119,16 +152,18 @@ const listen = (server: Server | SecureServer, options: HttpListenerOptions) =>
 export const headOf = (request: IncomingMessage): HttpHead => {
   const url = request.url ?? "/"
   const query = url.indexOf("?")
-  const headers: Record<string, string> = {}
-  for (const [name, value] of Object.entries(request.headers)) {
-    if (value !== undefined) headers[name] = typeof value === "string" ? value : value.join(", ")
+  // Made once by Node, for this request alone: what is not one text is made one in its place.
+  const { headers } = request
+  for (const name in headers) {
+    const value = headers[name]
+    if (Array.isArray(value)) headers[name] = value.join(", ")
   }
   return {
     peer: request.socket.remoteAddress ?? "",
     method: request.method ?? "GET",
     path: query === -1 ? url : url.slice(0, query),
     query: query === -1 ? "" : url.slice(query + 1),
-    headers
+    headers: headers as Record<string, string>
   }
 }
 
@@ -146,18 +181,50 @@ const make = (options: HttpListenerOptions) =>
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
       response.end(body)
     }
-    const answer = (response: ServerResponse, effect: Effect.Effect<Problem.HttpAnswer>): void => {
+    const stream = ({ chunks, headers, status }: StreamedAnswer, response: ServerResponse): Effect.Effect<void> => {
+      const begin = (): void => {
+        if (response.headersSent) return
+        if (handler === undefined) response.shouldKeepAlive = false
+        response.writeHead(status, headers)
+      }
+      const sent =
+        response.req.method === "HEAD"
+          ? Effect.void
+          : Stream.runForEach(chunks, (chunk) => {
+              begin()
+              return write(response, chunk, options.stallMs ?? STALLED)
+            })
+      return Effect.matchCauseEffect(sent, {
+        onSuccess: () =>
+          Effect.sync(() => {
+            begin()
+            response.end()
+          }),
+        onFailure: (cause) =>
+          Effect.zipRight(
+            Effect.logError("sending an answer failed", cause),
+            // What was begun is cut off, so that nobody takes what was sent for all of it.
+            Effect.sync(() => (response.headersSent ? void response.destroy() : send(response, Problem.internalError)))
+          )
+      })
+    }
+    const answer = (response: ServerResponse, effect: Effect.Effect<Answer>): void => {
+      let stop = (): void => {}
       const cancel = run(effect, {
         onExit: (exit) => {
-          if (Exit.isSuccess(exit)) send(response, exit.value)
-          else if (!Cause.isInterruptedOnly(exit.cause)) {
+          if (Exit.isSuccess(exit)) {
+            if ("body" in exit.value) send(response, exit.value)
+            else stop = run(stream(exit.value, response))
+          } else if (!Cause.isInterruptedOnly(exit.cause)) {
             log(Effect.logError("answering an HTTP request failed", exit.cause))
             send(response, Problem.internalError)
           }
         }
       })
       response.once("close", () => {
-        if (!response.writableFinished) cancel()
+        if (response.writableFinished) return
+        cancel()
+        stop()
       })
     }
 
@@ -174,7 +241,9 @@ const make = (options: HttpListenerOptions) =>
       if (answering === undefined) send(response, closed)
       else if (typeof answering !== "function") answer(response, answering)
       else {
-        readBody(request, options, (body) => {
+        const { maxBodyBytes = 0 } = answering
+        const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
+        readBody(request, limits, (body) => {
           if (body instanceof Uint8Array) {
             answer(
               response,

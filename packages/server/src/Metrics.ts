@@ -1,7 +1,7 @@
 import { BudgetLedger, GatewayService, type GatewayStats, type GatewayStatus, Journal } from "@postilion/gateway"
 import type { Budget } from "@postilion/gateway/domain/Budget"
-import type * as Problem from "@postilion/gateway/domain/Problem"
 import { Clock, Effect } from "effect"
+import { Push, type PushShape } from "./push/Push.ts"
 
 interface Sample {
   readonly labels?: Readonly<Record<string, string>>
@@ -124,22 +124,35 @@ const familiesOf = (
   ]
 }
 
+const familiesOfPush = (counts: ReturnType<PushShape["counts"]>): ReadonlyArray<Family> => [
+  counter("push_published", "Messages that were published in channels.", counts.published),
+  counter("push_told", "Messages that were told to subscribers, each time to each.", counts.told),
+  counter("push_acknowledged", "Messages that subscriptions acknowledged.", counts.acked),
+  counter("push_retried", "Messages that were told in vain, and are told again.", counts.retried),
+  counter("push_died", "Messages that became dead letters.", counts.died),
+  gauge("push_dead_letters", "Dead letters that wait for a person.", counts.deadLetters),
+  gauge("push_channels", "Channels that are in use, or keep something.", counts.channels),
+  gauge("push_hearers", "Connections and requests that hear a channel, one each.", counts.hearers),
+  gauge("push_subscriptions", "Durable subscriptions.", counts.subscriptions),
+  gauge("push_polls", "Requests that wait for a message.", counts.polls)
+]
+
+/** What the text is said to be. */
+export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 /** What the gateway knows of itself, in the text format of Prometheus. */
 export const make: Effect.Effect<
-  Effect.Effect<Problem.HttpAnswer>,
+  Effect.Effect<string>,
   never,
-  GatewayService | Journal | BudgetLedger
+  GatewayService | Journal | BudgetLedger | Push
 > = Effect.gen(function* () {
   const gateway = yield* GatewayService
   const journal = yield* Journal
   const ledger = yield* BudgetLedger
+  const push = yield* Push
   return Effect.gen(function* () {
     const status = yield* gateway.status()
     const budgets = ledger.budgets(yield* Clock.currentTimeMillis)
-    return {
-      status: 200,
-      headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      body: render(familiesOf(status, budgets, journal.failing() !== undefined))
-    }
+    return render([...familiesOf(status, budgets, journal.failing() !== undefined), ...familiesOfPush(push.counts())])
   })
 })

@@ -1,6 +1,6 @@
 import type { SqlClient } from "@effect/sql"
-import { AgentRunner, type ChannelConnectionError, Gateway, type Store } from "@postilion/gateway"
-import { Effect, Layer, Option, type Redacted } from "effect"
+import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
+import { Context, Effect, Layer, Option, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as AgentModels from "./agents/AgentModels.ts"
@@ -11,7 +11,10 @@ import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
+import * as Push from "./push/Push.ts"
+import * as Shutdown from "./Shutdown.ts"
 import * as SqliteStorage from "./SqliteStorage.ts"
+import * as Stopping from "./Stopping.ts"
 import { Rooms } from "./socket/Rooms.ts"
 import * as SocketDoor from "./socket/SocketDoor.ts"
 import * as Tls from "./Tls.ts"
@@ -37,6 +40,7 @@ const compose = (
     maxFailedAttempts,
     observability,
     port,
+    push,
     ssl: _ssl,
     storage,
     tokens,
@@ -59,12 +63,18 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  return HttpDoor.layer({ drainDeadlineMs, channels: new Set(Object.keys(outward)) }).pipe(
+  const http = HttpDoor.layer({ drainDeadlineMs, channels: new Set(Object.keys(outward)) })
+  const socket = SocketDoor.layer({ ...webSocket, rooms })
+  return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
-    Layer.provide(SocketDoor.layer({ ...webSocket, rooms })),
-    Layer.provideMerge(Layer.provideMerge(access, Tokens.layer)),
+    Layer.provide(Phases.component("channels", "SocketDoor", socket)),
+    Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
+    Layer.provideMerge(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
+    Layer.provide(Stopping.layer),
+    Layer.provideMerge(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
-    Layer.provideMerge(SqliteStorage.layer({ filename: storage })),
+    Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
+    Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
     Layer.provideMerge(AgentModels.layer(agents)),
     Layer.provide(Observability.layer(observability))
@@ -81,7 +91,7 @@ const build = (decoded: PostilionConfig, options: Gateway.GatewayOptions) =>
   )
 
 /** What a program gets. */
-export type Services = Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress
+export type Services = Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown
 export type StartError = Gateway.StartError | ChannelConnectionError
 
 /**
@@ -132,6 +142,19 @@ export const layerFile = (
         Layer.provide(runner)
       )
     })
+  )
+
+/**
+ * Runs a server until it is interrupted, as `NodeRuntime.runMain` does on SIGTERM and SIGINT, or until `POST /shutdown` asks for
+ * its end; then stops it gracefully.
+ *
+ * ```ts
+ * Postilion.launch(Postilion.layer({ storage: "./ops.sqlite" })).pipe(Effect.provide(OfflineRunner.layer()), NodeRuntime.runMain)
+ * ```
+ */
+export const launch = <E, R>(server: Layer.Layer<Shutdown.Shutdown, E, R>): Effect.Effect<void, E, R> =>
+  Effect.flatMap(Layer.build(server), (context) => Context.get(context, Shutdown.Shutdown).requested).pipe(
+    Effect.scoped
   )
 
 /** A gateway for tests: records in memory, a scripted agent, no door. See `Gateway.layerTest`. */

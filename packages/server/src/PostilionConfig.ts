@@ -17,6 +17,7 @@ import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
 import { isSubnet } from "./Peers.ts"
+import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
 import { WebSocketConfig } from "./socket/WebSocketConfig.ts"
 
@@ -158,7 +159,8 @@ export const PostilionConfig = Schema.Struct({
     "Ways out, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. There may be several of one platform."
   ),
   webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
-  observability: section(ObservabilityConfig, "What is written to the log, and how.")
+  observability: section(ObservabilityConfig, "What is written to the log, and how."),
+  push: section(PushConfig, "Channels that are published in and heard.")
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded

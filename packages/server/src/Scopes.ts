@@ -11,6 +11,8 @@ export type Scope = (typeof SCOPES)[number]
 
 const read: ReadonlyArray<Scope> = ["operator", "viewer"]
 const talk: ReadonlyArray<Scope> = ["operator", "agent", "client"]
+/** Within what each channel's own settings let one do. */
+const publish: ReadonlyArray<Scope> = talk
 /** Reaches everyone, so a client may not. */
 const tellAll: ReadonlyArray<Scope> = ["operator", "agent"]
 const operate: ReadonlyArray<Scope> = ["operator"]
@@ -20,8 +22,11 @@ const everyone: ReadonlyArray<Scope> = SCOPES
 const TABLE = {
   status: read,
   budget: read,
+  /** Any event, and the list of them. */
   "events.show": read,
   "events.explain": read,
+  /** As a program that tells the gateway of a change: in whichever session. */
+  "events.submit": operate,
   /** To read what became of an event one sent. */
   "events.own": everyone,
   "approvals.list": read,
@@ -30,20 +35,41 @@ const TABLE = {
   "deliveries.list": read,
   "deliveries.replay": operate,
   "deliveries.drop": operate,
-  /** Pause, resume, stop, terminate and release. */
+  /** Pause, resume, stop, terminate, release and shut down. */
   control: operate,
   "session.send": talk,
   "session.join": talk,
   "session.leave": talk,
   "session.history": talk,
+  /** Of one's own run: one that a message of one's own has caused. */
+  "run.abort": talk,
+  "run.abort.any": operate,
   broadcast: tellAll,
   "events.subscribe": read,
   "events.unsubscribe": read,
+  "push.publish": publish,
+  "push.subscribe": everyone,
+  "push.unsubscribe": everyone,
+  "push.ack": everyone,
+  "push.nack": everyone,
+  "push.history": everyone,
+  "presence.query": everyone,
+  "push.dead-letters.list": read,
+  "push.dead-letters.replay": operate,
+  "push.dead-letters.drop": operate,
   "agents.list": everyone,
   ping: everyone,
   "tokens.create": operate,
   "tokens.list": operate,
   "tokens.revoke": operate,
+  "sessions.read": read,
+  "sessions.change": operate,
+  "jobs.list": read,
+  "jobs.change": operate,
+  "jobs.run": operate,
+  "policies.list": read,
+  "policies.change": operate,
+  "audit.read": read,
   metrics: read
 } satisfies Readonly<Record<string, ReadonlyArray<Scope>>>
 
@@ -51,6 +77,17 @@ const TABLE = {
 export type Action = keyof typeof TABLE
 
 export const ACTIONS = Object.keys(TABLE) as ReadonlyArray<Action>
+
+const isAction = (name: string): name is Action => Object.hasOwn(TABLE, name)
+
+/** The action of this name, as it is written where operations are declared. Throws where the table has none. */
+export const named = (name: string): Action => {
+  if (isAction(name)) return name
+  throw new Error(`there is no action "${name}" in the table of scopes`)
+}
+
+/** Who may do this. */
+export const scopesFor = (action: Action): ReadonlyArray<Scope> => TABLE[action]
 
 /** Whether a holder of these scopes may do this: any one of them is enough. */
 export const allow = (scopes: ReadonlyArray<Scope>, action: Action): boolean => {

@@ -48,8 +48,11 @@ const locate = (filename: string): Effect.Effect<string, GatewayConfigError> =>
     Effect.catchAllDefect((cause) => explain(filename, cause))
   )
 
-/** Looks at a database without writing to it. Takes time in proportion to its size. */
-const check = (file: string): Effect.Effect<void, GatewayConfigError> =>
+/**
+ * Looks at a database without writing to it, also while a gateway works with it. Takes time in proportion to its size. Fails
+ * with what is wrong with it, and what to do.
+ */
+export const check = (file: string): Effect.Effect<void, GatewayConfigError> =>
   Effect.gen(function* () {
     if (!existsSync(file) || statSync(file).size === 0) return
     const torn = damageOf(`${file}-wal`)
@@ -78,6 +81,36 @@ const open = (filename: string) =>
     yield* check(file)
     return yield* connect({ filename: file, prepareCacheTTL: PREPARED_FOR }, SET_UP)
   }).pipe(Effect.mapError((cause) => explain(filename, cause)))
+
+const openAsIs = (filename: string) =>
+  Effect.gen(function* () {
+    const file = yield* locate(filename)
+    if (!existsSync(file)) {
+      return yield* refuse(file, "does not exist", "start the gateway once, or set `storage` to where its records are")
+    }
+    const connection = yield* connect({ filename: file, readonly: true, disableWAL: true }, [
+      "PRAGMA busy_timeout = 1000"
+    ])
+    const { found, known } = yield* Effect.provide(StoreSql.schemaVersion, connection)
+    if (found !== known) {
+      const what = `has schema version ${found}, and this Postilion reads version ${known}`
+      return yield* refuse(
+        file,
+        what,
+        found < known ? "start the gateway once, which brings it up to date" : LEFT_ALONE
+      )
+    }
+    return connection
+  }).pipe(Effect.mapError((cause) => explain(filename, cause)))
+
+/**
+ * The records in a SQLite file, only to be read; a gateway may work with it meanwhile. Fails with a `GatewayConfigError` (path
+ * `storage`) when there is none, it cannot be opened, or its tables are not those of this version.
+ */
+export const layerReadOnly = ({
+  filename
+}: SqliteStorageOptions): Layer.Layer<Store | SqlClient.SqlClient, GatewayConfigError> =>
+  StoreSql.layerAsIs.pipe(Layer.provideMerge(Layer.scopedContext(openAsIs(filename))))
 
 /**
  * Records in a SQLite file, in WAL mode with `synchronous = FULL`: what is committed survives a power cut. Only this process

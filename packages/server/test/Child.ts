@@ -1,7 +1,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { AgentRunError, type RunResult, type RunTask } from "@postilion/gateway"
 import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
-import { HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
+import { HttpAddress, Postilion, PostilionConfig, Shutdown } from "@postilion/server"
 import { Effect, Schema } from "effect"
 
 // A server in a process of its own. It tells its parent where it listens and which runs begin; each run ends when the
@@ -33,5 +33,5 @@ const runner = layerScripted((task) => {
 Effect.gen(function* () {
   const { url } = yield* HttpAddress
   tell({ url })
-  yield* Effect.never
+  yield* (yield* Shutdown).requested
 }).pipe(Effect.provide(Postilion.layer(config)), Effect.provide(runner), NodeRuntime.runMain)

@@ -3,7 +3,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Client, ClientError, connect, type Protocol } from "@postilion/client"
 import { GatewayService, Store } from "@postilion/gateway"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream, TestClock } from "effect"
+import { WebSocket } from "ws"
 import { type Cable, cable } from "./Cable.ts"
 import { ADA, eventually, request, result, server, tempDir } from "./Support.ts"
 
@@ -62,7 +63,7 @@ describe("the client", () => {
   )
 
   it.scopedLive(
-    "resumes after the network dropped in the middle of a run: the answer arrives once, and nothing is missed",
+    "N24: resumes after the network dropped in the middle of a run: the answer arrives once, and nothing is missed",
     () =>
       Effect.gen(function* () {
         const line = yield* cable
@@ -171,6 +172,38 @@ describe("the client", () => {
         expect(yield* Fiber.join(listed)).toEqual({ agents: [{ id: "agent", mode: "running" }] })
       }).pipe(Effect.provide(behind(line)))
     })
+  )
+
+  it.scoped("says that there are too many connections, or waits until there are not", () =>
+    Effect.gen(function* () {
+      const { url } = yield* HttpAddress
+      let opened = 0
+      let turnedAway = 0
+      const webSocket = class extends WebSocket {
+        constructor(url: string) {
+          super(url)
+          opened += 1
+          this.on("close", (code: number) => {
+            if (code === 1013) turnedAway += 1
+          })
+        }
+      } as unknown as NonNullable<Client.ClientOptions["webSocket"]>
+      const held = yield* Scope.make()
+      yield* Scope.extend(Client.make(url, quick), held)
+      const short = yield* Effect.fork(Effect.flip(Client.make(url, { ...quick, webSocket, requestTimeoutMs: 5_000 })))
+      const long = yield* Effect.fork(Client.make(url, { ...quick, webSocket, requestTimeoutMs: 1e9 }))
+      yield* eventually(
+        Effect.sync(() => turnedAway),
+        (count) => count === 2
+      )
+      yield* TestClock.adjust("5 seconds")
+      expect(yield* Fiber.join(short)).toMatchObject({ code: "too-many-connections", retryAfterSeconds: 10 })
+      yield* Scope.close(held, Exit.void)
+      // Only while nothing is being asked: the answer needs time that this clock does not measure.
+      const wait = Effect.suspend(() => (opened === turnedAway ? TestClock.adjust("10 seconds") : Effect.void))
+      yield* eventually(wait, () => long.unsafePoll() !== null)
+      expect((yield* Fiber.join(long)).welcome()).toMatchObject({ principal: "ada" })
+    }).pipe(Effect.provide(server({ webSocket: { maxConnections: 1 } })))
   )
 
   it.scopedLive("ends, and says why, once the gateway does not let it in any more", () =>

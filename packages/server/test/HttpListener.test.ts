@@ -1,9 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
 import { HttpListener } from "@postilion/server"
-import { Deferred, Effect, Fiber, Scope } from "effect"
+import { Deferred, Effect, Fiber, Scope, Stream } from "effect"
 import { rawConnection, request } from "./Support.ts"
 
-const listener = HttpListener.layer({ host: "localhost", port: 0, maxBodyBytes: 100, bodyTimeoutMs: 60_000 })
+const options = { host: "localhost", port: 0, maxBodyBytes: 100, bodyTimeoutMs: 60_000 }
+const listener = HttpListener.layer(options)
+/** Lets the event loop go round often enough for whatever can go on to do so. */
+const turns = Effect.promise(async () => {
+  for (let n = 0; n < 2_000; n++) await new Promise<void>((resolve) => setImmediate(resolve))
+})
 const said = (body: string) => ({ status: 200, headers: { "content-type": "application/json" }, body })
 
 describe("HttpListener", () => {
@@ -40,6 +45,90 @@ describe("HttpListener", () => {
         expect(answer.text).not.toContain("secret")
       }
       expect((yield* request("/livez")).status).toBe(200)
+    }).pipe(Effect.provide(listener))
+  )
+
+  it.scoped("sends an answer as it comes, no faster than it is read", () =>
+    Effect.gen(function* () {
+      const { serve } = yield* HttpListener.HttpListener
+      let made = 0
+      const megabyte = Stream.sync(() => {
+        made += 1
+        return "x".repeat(1_048_576)
+      })
+      const chunks = Stream.concat(Stream.make("begin\n"), Stream.take(Stream.forever(megabyte), 64))
+      yield* serve(() =>
+        Effect.succeed({ status: 200, headers: {}, chunks: Stream.concat(chunks, Stream.make("\nend")) })
+      )
+      const raw = yield* rawConnection
+      raw.socket.write("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+      yield* raw.received(/begin/)
+      raw.socket.pause()
+      // What neither end has room for is not made: it stands still at less than all.
+      const settled = Effect.zipRight(
+        turns,
+        Effect.sync(() => made)
+      )
+      let before = -1
+      while (before !== made) before = yield* settled
+      expect(made).toBeLessThan(60)
+      raw.socket.resume()
+      expect((yield* raw.ended).match(/end\r\n0\r\n/)).not.toBeNull()
+      expect(made).toBe(64)
+    }).pipe(Effect.provide(listener))
+  )
+
+  it.scoped("stops making what nobody reads any more, and cuts off whoever has stopped reading", () =>
+    Effect.gen(function* () {
+      const { serve } = yield* HttpListener.HttpListener
+      const stopped = { gone: yield* Deferred.make<void>(), stalled: yield* Deferred.make<void>() }
+      yield* serve(({ path }) =>
+        Effect.succeed({
+          status: 200,
+          headers: {},
+          chunks: Stream.forever(Stream.make("x".repeat(1_048_576))).pipe(
+            Stream.ensuring(Deferred.succeed(stopped[path === "/gone" ? "gone" : "stalled"], undefined))
+          )
+        })
+      )
+      const gone = yield* rawConnection
+      gone.socket.write("GET /gone HTTP/1.1\r\nhost: x\r\n\r\n")
+      yield* gone.received(/xxx/)
+      gone.socket.destroy()
+      yield* Deferred.await(stopped.gone)
+      const stalled = yield* rawConnection
+      stalled.socket.write("GET /stalled HTTP/1.1\r\nhost: x\r\n\r\n")
+      yield* stalled.received(/xxx/)
+      stalled.socket.pause()
+      yield* Deferred.await(stopped.stalled)
+      expect((yield* request("/livez")).status).toBe(200)
+    }).pipe(Effect.provide(HttpListener.layer({ ...options, stallMs: 200 })))
+  )
+
+  it.scoped("breaks the connection where an answer fails half-way: nobody takes it for all there was", () =>
+    Effect.gen(function* () {
+      const { serve } = yield* HttpListener.HttpListener
+      const read = yield* Deferred.make<never, Error>()
+      const failing = Stream.fromEffect(Deferred.await(read))
+      yield* serve(({ path }) =>
+        Effect.succeed({
+          status: 200,
+          headers: {},
+          chunks: path === "/at-once" ? failing : Stream.concat(Stream.make("one\n"), failing)
+        })
+      )
+      const raw = yield* rawConnection
+      raw.socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+      yield* raw.received(/one/)
+      yield* Deferred.fail(read, new Error("the disk at /var/lib is gone"))
+      const text = yield* raw.ended
+      expect(text).not.toContain("\r\n0\r\n")
+      const atOnce = yield* request("/at-once")
+      expect(atOnce).toMatchObject({ status: 500, body: { title: "Internal Server Error" } })
+      expect(atOnce.text).not.toContain("/var/lib")
+      const head = yield* rawConnection
+      head.socket.write("HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+      expect(yield* head.ended).toMatch(/^HTTP\/1.1 200 OK[\s\S]*\r\n\r\n$/)
     }).pipe(Effect.provide(listener))
   )
 

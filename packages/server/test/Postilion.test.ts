@@ -115,6 +115,12 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     wire.send("x".repeat(200))
     expect(yield* wire.closed).toBe(1009)
   }).pipe(Effect.scoped, Effect.provide(server({ webSocket: { maxPayload: 199 } }))),
+  // Key by key in PushConfig.test.ts.
+  push: Effect.gen(function* () {
+    const wire = yield* connected(ADA)
+    const { error } = yield* wire.ask("push.publish", { channel: "alerts", id: "m", data: "1234567" })
+    expect(error).toMatchObject({ data: { code: "forbidden" } })
+  }).pipe(Effect.scoped, Effect.provide(server({ push: { channels: { alerts: { publish: ["agent"] } } } }))),
   observability: Effect.gen(function* () {
     const [line = ""] = yield* logged({ logFormat: "json" })
     expect(JSON.parse(line)).toMatchObject({ message: "thinking" })

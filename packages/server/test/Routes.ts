@@ -1,25 +1,24 @@
-import type { Action } from "../src/Scopes.ts"
+import * as HttpApi from "@effect/platform/HttpApi"
+import { Api } from "@postilion/client/Api"
+import { Action as Declared } from "@postilion/client/api/Fields"
+import { Context, Option } from "effect"
+import { type Action, named } from "../src/Scopes.ts"
 
-/** Every route that needs a token, and what one does there. */
-export const routes: ReadonlyArray<{ readonly method: string; readonly path: string; readonly action: Action }> = [
-  { method: "GET", path: "/status", action: "status" },
-  { method: "GET", path: "/metrics", action: "metrics" },
-  { method: "GET", path: "/budget", action: "budget" },
-  { method: "GET", path: "/events/evt_1", action: "events.own" },
-  { method: "GET", path: "/events/evt_1/explain", action: "events.explain" },
-  { method: "GET", path: "/approvals", action: "approvals.list" },
-  { method: "GET", path: "/approvals/apr_1", action: "approvals.list" },
-  { method: "POST", path: "/approvals/apr_1/approve", action: "approvals.approve" },
-  { method: "POST", path: "/approvals/apr_1/deny", action: "approvals.deny" },
-  { method: "GET", path: "/deliveries", action: "deliveries.list" },
-  { method: "POST", path: "/deliveries/dlv_1/replay", action: "deliveries.replay" },
-  { method: "POST", path: "/deliveries/dlv_1/drop", action: "deliveries.drop" },
-  { method: "POST", path: "/chat", action: "session.send" },
-  { method: "GET", path: "/tokens", action: "tokens.list" },
-  { method: "POST", path: "/tokens", action: "tokens.create" },
-  { method: "DELETE", path: "/tokens/tok_1", action: "tokens.revoke" },
-  { method: "POST", path: "/release", action: "control" },
-  ...["pause", "resume", "stop", "terminate"].flatMap((verb) =>
-    ["", "/agents/agent"].map((agent) => ({ method: "POST", path: `${agent}/${verb}`, action: "control" as const }))
-  )
-]
+interface Route {
+  readonly method: string
+  readonly path: string
+  readonly action: Action
+}
+
+const found: Array<Route> = []
+HttpApi.reflect(Api, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint: { method, path }, mergedAnnotations }) => {
+    const action = Option.map(Context.getOption(mergedAnnotations, Declared), named)
+    if (Option.isNone(action)) return
+    found.push({ method, path: path.replace(":agentId", "agent").replace(/:\w+/g, "none"), action: action.value })
+  }
+})
+
+/** Every operation that needs a token, and what one does there. */
+export const routes: ReadonlyArray<Route> = found

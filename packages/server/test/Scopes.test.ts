@@ -26,13 +26,34 @@ const EXPECTED: { readonly [A in Action]: string } = {
   "tokens.list": "o   ",
   "tokens.revoke": "o   ",
   metrics: "o  v",
+  "events.submit": "o   ",
+  "sessions.read": "o  v",
+  "sessions.change": "o   ",
+  "jobs.list": "o  v",
+  "jobs.change": "o   ",
+  "jobs.run": "o   ",
+  "policies.list": "o  v",
+  "policies.change": "o   ",
+  "audit.read": "o  v",
   "session.send": "oac ",
   "session.join": "oac ",
   "session.leave": "oac ",
   "session.history": "oac ",
+  "run.abort": "oac ",
+  "run.abort.any": "o   ",
   broadcast: "oa  ",
   "events.subscribe": "o  v",
   "events.unsubscribe": "o  v",
+  "push.publish": "oac ",
+  "push.subscribe": "oacv",
+  "push.unsubscribe": "oacv",
+  "push.ack": "oacv",
+  "push.nack": "oacv",
+  "push.history": "oacv",
+  "presence.query": "oacv",
+  "push.dead-letters.list": "o  v",
+  "push.dead-letters.replay": "o   ",
+  "push.dead-letters.drop": "o   ",
   "agents.list": "oacv",
   ping: "oacv"
 }
@@ -42,7 +63,7 @@ const methods = (Object.keys(Protocol.methods) as Array<Protocol.Method>).filter
 const may = (scope: Scope, action: Action): boolean => EXPECTED[action].includes(scope.slice(0, 1))
 
 /** Asked of inside a route, of an event that another has sent. */
-const INSIDE: ReadonlyArray<Action> = ["events.show"]
+const INSIDE: ReadonlyArray<Action> = ["events.show", "run.abort.any"]
 
 describe("what a scope may do", () => {
   it.each(ACTIONS)("%s", (action) => {

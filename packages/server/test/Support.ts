@@ -63,7 +63,7 @@ export const requestAt = (url: string, path: string, init: RequestInit = {}): Ef
       status: response.status,
       headers: response.headers,
       text,
-      body: response.headers.get("content-type")?.includes("json") && text !== "" ? decodeBody(text) : {}
+      body: /[/+]json\b/.test(response.headers.get("content-type") ?? "") && text !== "" ? decodeBody(text) : {}
     }
   })
 

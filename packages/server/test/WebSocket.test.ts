@@ -4,11 +4,10 @@ import { Protocol } from "@postilion/client"
 import { GatewayService } from "@postilion/gateway"
 import { HttpAddress } from "@postilion/server"
 import { Deferred, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
-import { WebSocket as UndiciWebSocket } from "undici"
 import { WebSocket } from "ws"
 import { pem, sslOf } from "./Fixtures.ts"
-import { ADA, eventually, MALLORY, request, result, server } from "./Support.ts"
-import { type AnySocket, connected, type Frame, hello, isMethod, type Open, ofWs, open, type Wire } from "./Wire.ts"
+import { ADA, as, eventually, MALLORY, request, result, server } from "./Support.ts"
+import { type AnySocket, connected, type Frame, hello, isMethod, ofWs, open, type Wire } from "./Wire.ts"
 
 const BOB = "token-of-bob"
 const VERA = "token-of-vera"
@@ -33,50 +32,16 @@ const say = (wire: Wire, session: string, text: string, more: object = {}) =>
 /** Whatever was told before this is answered has been told. */
 const settled = (wire: Wire) => wire.ask("ping")
 
-const libraries: ReadonlyArray<readonly [string, Open]> = [
-  ["ws", ofWs()],
-  ["undici", (url) => new UndiciWebSocket(url)]
-]
-
-describe("the same conversation with clients that share nothing", () => {
-  for (const [library, how] of libraries) {
-    it.scoped(library, () =>
-      Effect.gen(function* () {
-        const wire = yield* open(how)
-        const welcome = yield* wire.ask("connect", hello(ADA))
-        expect(welcome.result).toMatchObject({ protocol: 1, principal: "ada", scopes: ["client"], resumed: false })
-        expect((yield* say(wire, "ops", "how is the disk?")).result).toMatchObject({
-          decision: "execute",
-          duplicate: false
-        })
-        expect((yield* say(wire, "ops", "how is the disk?")).result).toMatchObject({ decision: null, duplicate: true })
-        const answer = yield* wire.until(isMethod("MESSAGE"))
-        expect(answer.params).toMatchObject({
-          seq: 1,
-          owner: "ada",
-          session: "ops",
-          role: "assistant",
-          outcome: "completed"
-        })
-        expect(texts(wire)).toEqual(["done: how is the disk?"])
-        const history = yield* wire.ask("session.history", { session: "ops" })
-        expect(history.result).toMatchObject({ turns: [{ role: "user", sender: "ada" }, { role: "assistant" }] })
-        for (const method of ["session.sned", "__defineGetter__", "constructor"]) {
-          expect(codeOf(yield* wire.ask(method))).toBe("unknown-method")
-        }
-        expect(codeOf(yield* say(wire, "ops", ""))).toBe("invalid-params")
-        wire.socket.close(1000)
-        expect(yield* wire.closed).toBe(1000)
-        const again = yield* open(how)
-        const { result: refused } = yield* again.ask(
-          "connect",
-          hello(ADA, "client", { token: welcome.result?.resumeToken, seq: 1 })
-        )
-        // Whoever says goodbye is not waited for.
-        expect(refused).toMatchObject({ resumed: false })
-      }).pipe(Effect.provide(server(people)))
-    )
-  }
+describe("what was said", () => {
+  it.scoped("is found by who said it by its event's id, and by nobody else", () =>
+    Effect.gen(function* () {
+      const wire = yield* connected(ADA)
+      const { result: sent } = yield* say(wire, "ops", "how is the disk?")
+      const path = `/events/${sent?.eventId}`
+      expect((yield* request(path, as(ADA))).body).toMatchObject({ event: { sender: "ada" } })
+      expect((yield* request(path, as(MALLORY))).status).toBe(404)
+    }).pipe(Effect.provide(server(people)))
+  )
 })
 
 describe("over TLS", () => {
@@ -240,7 +205,7 @@ describe("sessions", () => {
 })
 
 describe("the gateway's events", () => {
-  it.scoped("are told to who subscribes, as filtered, and from a cursor on", () =>
+  it.scoped("N24: are told to who subscribes, as filtered, and from a cursor on", () =>
     Effect.gen(function* () {
       const vera = yield* connected(VERA, "viewer")
       const types = ["ProactiveActionInitiated", "ProactiveActionCompleted"]

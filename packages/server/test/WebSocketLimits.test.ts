@@ -136,7 +136,18 @@ type Key = keyof PostilionConfig["webSocket"]
 const effects: { readonly [K in Key]: Effect.Effect<void> } = {
   maxConnections: Effect.gen(function* () {
     const first = yield* connected(ADA)
+    // Opened, so that a browser can read why.
+    const second = yield* open()
+    const { error } = yield* second.ask("connect", hello(ADA))
+    expect(error?.data).toMatchObject({
+      code: "too-many-connections",
+      nextStep: expect.any(String),
+      retryAfterSeconds: 10
+    })
+    expect(yield* second.closed).toBe(1013)
+    const waiting = yield* Effect.forEach(Array.from({ length: 16 }), () => open())
     expect(yield* (yield* open()).closed).toBe(1006)
+    for (const wire of waiting) yield* lose(wire)
     yield* lose(first)
     yield* eventually(
       Effect.flatMap(open(), (wire) =>

@@ -9,6 +9,14 @@ interface Joined {
   /** Where its answers stand. */
   cursor: number
 }
+/** A channel that is heard. */
+interface Heard {
+  readonly params: Params<"push.subscribe">
+  /** Of the last message, where each one follows on the last; `undefined` until there is an answer, or a message. */
+  cursor: number | undefined
+  /** Whether it is asked for again, since one was missing. */
+  behind: boolean
+}
 /** What is asked again of a connection that knows nothing of the one before. */
 export type Again = readonly [method: Call, params: object]
 
@@ -16,11 +24,29 @@ export type Again = readonly [method: Call, params: object]
 export const make = () => {
   const joined = new Map<string, Joined>()
   let subscription: { readonly filter: Params<"events.subscribe">["filter"]; cursor: string } | undefined
+  const heard = new Map<string, Heard>()
+  let toAsk: Heard | undefined
   let resumeToken: string | undefined
   let principal = ""
   let seq = 0
 
   const keyOf = ({ owner = principal, session }: Ref): string => JSON.stringify([owner, session])
+  const again = ({ cursor, params }: Heard): Params<"push.subscribe"> =>
+    params.subscription === undefined && cursor !== undefined ? { ...params, since: cursor } : params
+  /** Whether a message follows on the one before. One that does not is asked for with those that are missing. */
+  const follows = (channel: string, cursor: number): boolean => {
+    const known = heard.get(channel)
+    if (known === undefined || known.params.subscription !== undefined || cursor === 0) return true
+    if (known.cursor !== undefined && cursor <= known.cursor) return false
+    if (known.cursor === undefined || cursor === known.cursor + 1) {
+      known.cursor = cursor
+      known.behind = false
+      return true
+    }
+    if (!known.behind) toAsk = known
+    known.behind = true
+    return false
+  }
   return {
     seq: () => seq,
     isIn: (ref: Ref): boolean => joined.has(keyOf(ref)),
@@ -35,6 +61,7 @@ export const make = () => {
     },
     again: (): ReadonlyArray<Again> => [
       ...[...joined.values()].map(({ cursor, params }): Again => ["session.join", { ...params, since: cursor }]),
+      ...[...heard.values()].map((channel): Again => ["push.subscribe", again(channel)]),
       ...(subscription === undefined
         ? []
         : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const])
@@ -51,6 +78,12 @@ export const make = () => {
         if (session !== undefined && event.cursor <= session.cursor) return false
         if (session !== undefined) session.cursor = event.cursor
       }
+      if (event.type === "PUSH") return follows(event.channel, event.cursor)
+      if (event.type === "PUSH_GAP") {
+        const known = heard.get(event.channel)
+        if (known !== undefined) known.cursor = event.cursor
+      }
+      if (event.type === "ERROR" && event.channel !== undefined) heard.delete(event.channel)
       if (event.type === "GATEWAY" && subscription !== undefined) subscription.cursor = event.cursor
       return true
     },
@@ -58,6 +91,20 @@ export const make = () => {
       const { since: _, ...rest } = params
       const known = joined.get(keyOf(params))
       joined.set(keyOf(params), { params: { ...known?.params, ...rest }, cursor: Math.max(known?.cursor ?? 0, cursor) })
+    },
+    hears: (params: Params<"push.subscribe">): void => {
+      heard.set(params.channel, { params, cursor: params.since, behind: false })
+    },
+    hearsFrom: (channel: string, cursor: number): void => {
+      const known = heard.get(channel)
+      if (known !== undefined) known.cursor ??= cursor
+    },
+    hearsNoMore: (channel: string): void => void heard.delete(channel),
+    /** What to ask so as to be told what is missing of a channel, if something has been since this was last asked. */
+    behind: (): Params<"push.subscribe"> | undefined => {
+      const known = toAsk
+      toAsk = undefined
+      return known && again(known)
     },
     left: (ref: Ref): void => void joined.delete(keyOf(ref)),
     subscribed: (filter: Params<"events.subscribe">["filter"], cursor: string): void => {

@@ -165,6 +165,29 @@ export interface DeliveryDropped extends OfDelivery<"DeliveryDropped"> {
   readonly by: string
 }
 
+interface OfDeadLetter<Tag extends string> extends Base<Tag> {
+  readonly deadLetterId: string
+  readonly channel: string
+  /** Whose subscription, and what it is called. */
+  readonly principal: string
+  readonly subscription: string
+  /** The message's number in its channel. */
+  readonly cursor: number
+}
+/** A subscriber of a push channel did not acknowledge a message: it is not told again by itself. */
+export interface PushMessageDead extends OfDeadLetter<"PushMessageDead"> {
+  readonly attempts: number
+  readonly error: string
+}
+/** A person has a dead letter told again. */
+export interface PushMessageReplayed extends OfDeadLetter<"PushMessageReplayed"> {
+  readonly by: string
+}
+/** A person gave a dead letter up. */
+export interface PushMessageDropped extends OfDeadLetter<"PushMessageDropped"> {
+  readonly by: string
+}
+
 /** Everything the gateway tells, published after the commit that made it true. */
 export type BusEvent =
   | GatewayEventReceived
@@ -190,6 +213,9 @@ export type BusEvent =
   | DeliveryFailed
   | DeliveryReplayed
   | DeliveryDropped
+  | PushMessageDead
+  | PushMessageReplayed
+  | PushMessageDropped
 
 export type BusTag = BusEvent["_tag"]
 

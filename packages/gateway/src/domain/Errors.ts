@@ -55,6 +55,24 @@ export class GatewayConfigError extends Data.TaggedError("GatewayConfigError")<{
   readonly retryable = false
 }
 
+/** A part of the gateway did not start. What had started before it was stopped again, in reverse. */
+export class GatewayStartError extends Data.TaggedError("GatewayStartError")<{
+  readonly phase: "bus" | "services" | "channels"
+  readonly component: string
+  /** What had started, in the order it was stopped. */
+  readonly undone: ReadonlyArray<string>
+  readonly cause: { readonly message: string; readonly retryable?: boolean }
+}> {
+  override get message(): string {
+    const { cause, component, phase, undone } = this
+    const stopped = undone.length === 0 ? "nothing had started before it" : `stopped again: ${undone.join(", ")}`
+    return `${component} did not start (phase ${phase}): ${cause.message}; ${stopped}`
+  }
+  get retryable(): boolean {
+    return this.cause.retryable ?? false
+  }
+}
+
 /** A webhook's signature is missing or does not match its body (401), or its timestamp is outside the window. */
 export class WebhookValidationError extends Data.TaggedError("WebhookValidationError")<{
   readonly adapter: string

@@ -1,5 +1,5 @@
 import type { Delivery } from "./Delivery.ts"
-import type { GatewayEvent } from "./GatewayEvent.ts"
+import type { EventPriority, EventSource, GatewayEvent } from "./GatewayEvent.ts"
 import type { Action, ShadowAnswer } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
 import type { Proposal } from "./Proposal.ts"
@@ -81,6 +81,28 @@ export interface EventRecord {
   readonly run: RunRecord | undefined
   /** What carries the run's answer to the event's `replyTo`. */
   readonly delivery: Delivery | undefined
+}
+
+/** An event in a list: what came and what was decided, without what it carries. */
+export interface EventSummary {
+  readonly id: string
+  readonly source: EventSource
+  readonly agentId: string
+  readonly priority: EventPriority
+  /** What kind of event it is, as its adapter or its sender classified it. */
+  readonly type: string | undefined
+  readonly receivedAt: Date
+  readonly traceId: string | undefined
+  readonly sender: string | undefined
+  readonly sessionKey: string | undefined
+  /** The run that caused it. */
+  readonly causedBy: string | undefined
+  readonly state: EventState
+  readonly decision: Action | undefined
+  readonly policy: string | undefined
+  readonly reason: string | undefined
+  readonly mergedInto: string | undefined
+  readonly runId: string | undefined
 }
 
 /** Whether nothing more will happen to it. */

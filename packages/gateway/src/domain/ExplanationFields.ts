@@ -1,11 +1,11 @@
 import { Schema } from "effect"
 import { DeliveryState, ReplyRoute } from "./Delivery.ts"
 import { EventPriority, EventSource } from "./GatewayEvent.ts"
+import { Instant } from "./Instant.ts"
 
 const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 const Reason = Schema.optional(Schema.String)
-const Instant = Schema.Date
-const MaybeInstant = Schema.optional(Schema.Date)
+const MaybeInstant = Schema.optional(Instant)
 const Count = Schema.Number
 const Limit = Schema.NullOr(Schema.Number)
 

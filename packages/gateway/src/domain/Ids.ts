@@ -1,7 +1,7 @@
 import { randomFillSync } from "node:crypto"
 
-/** What an id names: event, run, approval, job, delivery, token, start of the gateway. */
-export type IdPrefix = "evt" | "run" | "apr" | "job" | "dlv" | "tok" | "start"
+/** What an id names: event, run, approval, job, delivery, token, start of the gateway, message and dead letter of the push service. */
+export type IdPrefix = "evt" | "run" | "apr" | "job" | "dlv" | "tok" | "start" | "msg" | "dead"
 
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 const TIME_DIGITS = 10

@@ -81,7 +81,11 @@ export interface Retention {
 /** What is still needed stays, however old: see `records/Retention`. */
 export const RetentionConfig = Schema.Struct({
   events: retentionOf(30, 1_000_000, "Events, with their runs, approvals and the slots of their jobs."),
-  audit: retentionOf(365, 10_000_000, "Audit records; the chain stays verifiable over the cut."),
+  audit: retentionOf(
+    365,
+    10_000_000,
+    "Audit records; the chain stays verifiable over the cut. Tokens that have ended go at the same age."
+  ),
   turns: retentionOf(90, 1_000_000, "Turns of conversations; whole sessions go with `accessControl.sessionTtlDays`.")
 })
 export type RetentionConfig = typeof RetentionConfig.Type

@@ -52,7 +52,7 @@ export interface RunResult {
 
 /**
  * - `pending`: decided, or to be tried again, and not dispatched yet. `running`: the agent has it.
- * - `completed`, `failed`: ended. `cancelled`: the kill switch, a newer message or a full session ended it.
+ * - `completed`, `failed`: ended. `cancelled`: the kill switch, a person, a newer message or a full session ended it.
  * - `merged`: another run of its session has taken over what it was for.
  * - `abandoned`: cut off too often, or went on although it was interrupted.
  */

@@ -1,7 +1,8 @@
 import { Schema } from "effect"
+import { Instant } from "./Instant.ts"
 
 /** Once, at an instant. Encoded as an ISO 8601 string. */
-export const AtSchedule = Schema.Struct({ kind: Schema.Literal("at"), at: Schema.Date })
+export const AtSchedule = Schema.Struct({ kind: Schema.Literal("at"), at: Instant })
 export type AtSchedule = typeof AtSchedule.Type
 
 /** Again and again, at a distance that no clock change alters. */

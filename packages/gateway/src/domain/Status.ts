@@ -29,8 +29,10 @@ export interface Held {
 /** How a part of the gateway stands that goes on for as long as the gateway does. */
 export interface ComponentStatus {
   readonly name: string
+  /** They start in this order and stop in reverse: what records, what works, and what leads outside. */
+  readonly phase: "bus" | "services" | "channels"
   /** `failed`: again and again. It is still begun again, at longer and longer intervals. */
-  readonly state: "running" | "restarting" | "failed"
+  readonly state: "starting" | "running" | "restarting" | "failed" | "stopping"
   readonly restarts: number
   readonly lastError: string | undefined
 }
@@ -84,6 +86,7 @@ export interface GatewayStatus {
   readonly switches: Readonly<Record<string, SwitchMode>>
   /** Set after too many starts that a crash ended, until `release`. */
   readonly held: Held | undefined
+  /** By phase, each in the order they started. */
   readonly components: ReadonlyArray<ComponentStatus>
 }
 

@@ -88,7 +88,9 @@ export const make = (config: GatewayConfig) =>
     const killSwitch = yield* KillSwitch
     const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
     const route = InputRouter.make(config, (yield* Outbox).channels)
-    const nextId = makeIds()
+    const [newest] = yield* store.find("events", { orderBy: ["id", "desc"], limit: 1 })
+    // Which of two messages is the newer one is told by their ids, also after a clock was set back.
+    const nextId = makeIds(newest?.id)
     const holds = new Holds()
     const heartbeats = new HeartbeatHistory()
     const chains = new RecentCounts()

@@ -30,6 +30,8 @@ export interface BacktestOptions {
   readonly config?: GatewayConfigInput
   /** Events that were decided otherwise to name in the report. Default: 20. */
   readonly examples?: number
+  /** Told now and then how many events have been read. */
+  readonly onProgress?: (events: number) => void
 }
 
 const wrong = (path: string, message: string) =>
@@ -113,6 +115,7 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
           if (waiting !== undefined) yield* waiting
           end = occasion.at
         }
+        options.onProgress?.(events)
         yield* nextTurn
       })
     )

@@ -1,13 +1,18 @@
 import { Cause, Clock, Context, Effect, Fiber, Layer, type Scope } from "effect"
 
+/** In the order they start; they stop in reverse. */
+const PHASES = ["bus", "services", "channels"] as const
+export type Phase = (typeof PHASES)[number]
+
 /** A part of the gateway that goes on for as long as the gateway does. */
 export interface Component {
   readonly name: string
+  readonly phase: Phase
   /**
-   * - `running`. `restarting`: it failed, and waits a moment before it begins again.
+   * - `starting`, `running`, `stopping`. `restarting`: it failed, and waits a moment before it begins again.
    * - `failed`: the same, after five failures without a minute between them. It is still begun again, twice a minute.
    */
-  readonly state: "running" | "restarting" | "failed"
+  readonly state: "starting" | "running" | "restarting" | "failed" | "stopping"
   /** How often it has begun again. */
   readonly restarts: number
   /** What it failed of last. */
@@ -15,10 +20,18 @@ export interface Component {
 }
 
 export interface SupervisorShape {
+  /** By phase, each in the order they started. */
   readonly components: () => ReadonlyArray<Component>
+  /** Names of the layers that have started and not stopped, first come first. Of them other components are the fibers. */
+  readonly started: Set<string>
   /** For the supervised: how a component stands. `undefined`: it is gone. */
   readonly report: (name: string, component: Component | undefined) => void
 }
+
+/** The phase of what is being started. */
+export class CurrentPhase extends Context.Reference<CurrentPhase>()("@postilion/gateway/CurrentPhase", {
+  defaultValue: (): Phase => "services"
+}) {}
 
 /** How the parts of one gateway stand. */
 export class Supervisor extends Context.Tag("@postilion/gateway/Supervisor")<Supervisor, SupervisorShape>() {}
@@ -26,7 +39,9 @@ export class Supervisor extends Context.Tag("@postilion/gateway/Supervisor")<Sup
 export const layer: Layer.Layer<Supervisor> = Layer.sync(Supervisor, () => {
   const components = new Map<string, Component>()
   return {
-    components: () => [...components.values()],
+    components: () =>
+      [...components.values()].sort((one, other) => PHASES.indexOf(one.phase) - PHASES.indexOf(other.phase)),
+    started: new Set<string>(),
     report: (name, component) => {
       if (component === undefined) components.delete(name)
       else components.set(name, component)
@@ -57,11 +72,12 @@ export const supervise = <E, R>(
 ): Effect.Effect<void, never, R | Scope.Scope> =>
   Effect.gen(function* () {
     const supervisor = yield* Effect.serviceOption(Supervisor)
+    const phase = yield* CurrentPhase
     let failures = 0
     let restarts = 0
     let lastError: string | undefined
     const report = (state: Component["state"]): void => {
-      if (supervisor._tag === "Some") supervisor.value.report(name, { name, state, restarts, lastError })
+      if (supervisor._tag === "Some") supervisor.value.report(name, { name, phase, state, restarts, lastError })
     }
     const once = Effect.gen(function* () {
       const began = yield* Clock.currentTimeMillis

@@ -35,8 +35,10 @@ export type AuditKind =
   /** The configuration was changed while the gateway ran: what, and by whom; or another one was refused. */
   | "config.changed"
   | "config.refused"
+  | "policy.promoted"
   | "session.overflowed"
   | "session.deleted"
+  | "session.imported"
   | "storage.recovered"
   /** The beginning of the chain was pruned: `data` has the last record pruned, `prunedTo`, and its `hash`. */
   | "audit.checkpoint"
@@ -47,6 +49,10 @@ export type AuditKind =
   | "delivery.ended"
   | "delivery.replayed"
   | "delivery.dropped"
+  | "push.published"
+  | "push.dead"
+  | "push.replayed"
+  | "push.dropped"
   | "token.created"
   | "token.revoked"
 
@@ -67,16 +73,17 @@ export interface AuditRecord extends AuditEntry {
 }
 
 export interface AuditFilter {
-  readonly kind?: AuditKind
-  readonly eventId?: string
+  /** An `AuditKind`; of another there are none. */
+  readonly kind?: string | undefined
+  readonly eventId?: string | undefined
   /** Only records at or after this instant. */
   readonly since?: Date | undefined
   /** Only records before this instant. */
   readonly until?: Date | undefined
   /** The cursor: only records after this `seq`, such as the last one of the page before. */
-  readonly after?: number
+  readonly after?: number | undefined
   /** Default: 1,000. At most 10,000. */
-  readonly limit?: number
+  readonly limit?: number | undefined
 }
 
 /**
@@ -127,6 +134,8 @@ export interface AuditLogShape {
     readonly before?: number | undefined
     readonly maxCount?: number | undefined
   }) => Effect.Effect<number, StoreError | GatewayError>
+  /** `seq` of the last record; 0: there is none. */
+  readonly head: () => number
   /** The last checkpoint this process signed. */
   readonly lastSigned: () => SignedCheckpoint | undefined
   /** Every record as one line of JSON: its canonical form and its hash. Nothing is pruned until the stream ends. */
@@ -337,6 +346,7 @@ export const make = (options: AuditLogOptions = {}) =>
       query,
       verify: verifyWith(),
       verifyWith,
+      head: () => head.seq,
       lastSigned: () => signed,
       export: Stream.unwrapScoped(
         Effect.gen(function* () {

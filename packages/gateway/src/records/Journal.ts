@@ -162,7 +162,7 @@ export const make = (options: JournalOptions = {}) =>
       const keys = batch.flatMap(({ dedupeKey }) => (dedupeKey === undefined ? [] : [dedupeKey]))
       if (keys.length === 0) return Effect.succeed(new Map<string, string>())
       return Effect.map(
-        store.find("events", { where: { dedupe_key: { in: keys } } }),
+        store.find("events", { columns: ["dedupe_key", "id"], where: { dedupe_key: { in: keys } } }),
         (rows) => new Map(rows.map((row) => [row.dedupe_key as string, row.id]))
       )
     }

@@ -26,6 +26,7 @@ export interface Pruned {
   readonly events: number
   readonly turns: number
   readonly audit: number
+  readonly tokens: number
 }
 
 /**
@@ -33,7 +34,8 @@ export interface Pruned {
  *
  * Stays all the same: an event that is not decided, or waits; one that was merged into such a one; one whose run is under
  * way or counts in a budget's window that is; one whose answer is still to be sent, or seen to; one with an idempotency key, for three days; the last hundred ticks of each
- * agent and the last event it had besides; turns of a session that `isActive`.
+ * agent and the last event it had besides; turns of a session that `isActive`. Tokens that do not count any more go with the
+ * records of the audit that tell of their end.
  */
 export const make = (retention: RetentionConfig, agents: () => ReadonlyArray<string>) =>
   Effect.gen(function* () {
@@ -162,6 +164,24 @@ export const make = (retention: RetentionConfig, agents: () => ReadonlyArray<str
         }
       })
 
+    const tokens = (now: number) =>
+      Effect.gen(function* () {
+        const { before } = limitsOf(retention.audit, now)
+        if (!Number.isFinite(before)) return 0
+        let removed = 0
+        for (const where of [{ revoked_at: { lt: before } }, { expires_at: { lt: before } }]) {
+          for (let more = true; more; ) {
+            const ids = (yield* store.find("tokens", { columns: ["id"], where, limit: PAGE })).map(({ id }) => id)
+            if (ids.length > 0) {
+              yield* journal.step((tx) => tx.write({ op: "delete", table: "tokens", where: { id: { in: ids } } }))
+            }
+            removed += ids.length
+            more = ids.length === PAGE
+          }
+        }
+        return removed
+      })
+
     return {
       prune: (isActive: (sessionKey: string) => boolean): Effect.Effect<Pruned, StoreError | GatewayError> =>
         Effect.gen(function* () {
@@ -169,7 +189,8 @@ export const make = (retention: RetentionConfig, agents: () => ReadonlyArray<str
           return {
             events: yield* events(now),
             turns: yield* turns(now, isActive),
-            audit: yield* audit.prune(limitsOf(retention.audit, now))
+            audit: yield* audit.prune(limitsOf(retention.audit, now)),
+            tokens: yield* tokens(now)
           }
         })
     }

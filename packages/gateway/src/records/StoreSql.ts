@@ -22,11 +22,7 @@ const MIGRATED = "postilion_migrations"
 const migrate = Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: MIGRATED })
 const LATEST = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
 
-/**
- * What to say of a database that a newer version has migrated: `has schema version 7 ("reports", since …) …`; `undefined`
- * when there is nothing in it that this version does not know. Only reads.
- */
-export const newerSchema = Effect.gen(function* () {
+const migrated = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const tables = yield* sql.onDialectOrElse({
     sqlite: () => sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${MIGRATED}`,
@@ -35,6 +31,17 @@ export const newerSchema = Effect.gen(function* () {
   if (tables.length === 0) return undefined
   const [newest] = yield* sql<{ readonly migration_id: number; readonly name: string; readonly created_at: unknown }>`
     SELECT migration_id, name, created_at FROM ${sql(MIGRATED)} ORDER BY migration_id DESC LIMIT 1`
+  return newest
+})
+
+/** The version of the database's schema, 0 where there is none, and the one that this version knows. Only reads. */
+export const schemaVersion = Effect.map(migrated, (newest) => ({ found: newest?.migration_id ?? 0, known: LATEST }))
+
+/**
+ * What to say of a database that a newer version has migrated: `has schema version 7 ("reports", since …) …`; `undefined`
+ * when there is nothing in it that this version does not know. Only reads.
+ */
+export const newerSchema = Effect.map(migrated, (newest) => {
   if (newest === undefined || newest.migration_id <= LATEST) return undefined
   const { created_at, migration_id, name } = newest
   return `has schema version ${migration_id} ("${name}", since ${created_at}), written by a newer Postilion; this one knows up to version ${LATEST}`
@@ -80,8 +87,7 @@ const rowOf =
     return row as Pick<Row<T>, C>
   }
 
-const make = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
+const bringUpToDate = Effect.gen(function* () {
   const newer = yield* Effect.mapError(newerSchema, storeError("the database's schema could not be read"))
   if (newer !== undefined) {
     return yield* new StoreError({ message: `the database ${newer}; nothing in it was changed: start that version` })
@@ -91,6 +97,10 @@ const make = Effect.gen(function* () {
     Effect.catchAllDefect(Effect.fail),
     Effect.mapError(storeError("the database's tables could not be brought up to date"))
   )
+})
+
+const make = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
 
   const condition = (column: string, value: Condition<string | number | null>): Statement.Fragment => {
     const name = sql(column)
@@ -234,4 +244,10 @@ const make = Effect.gen(function* () {
  * Records in the database behind `SqlClient`. Brings the tables up to date first. The client's connection decides how
  * durable a commit is: for SQLite, WAL with `synchronous = FULL`.
  */
-export const layer: Layer.Layer<Store, StoreError, SqlClient.SqlClient> = Layer.effect(Store, make)
+export const layer: Layer.Layer<Store, StoreError, SqlClient.SqlClient> = Layer.effect(
+  Store,
+  Effect.zipRight(bringUpToDate, make)
+)
+
+/** Records in the database behind `SqlClient`, as they are, to be read: its tables have to be those of this version. */
+export const layerAsIs: Layer.Layer<Store, never, SqlClient.SqlClient> = Layer.effect(Store, make)

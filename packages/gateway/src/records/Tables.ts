@@ -267,6 +267,62 @@ export interface TokenRow {
   readonly revoked_by: string | null
 }
 
+/** A channel of the push service whose messages are kept. */
+export interface PushChannelRow {
+  readonly name: string
+  /** Of the last message there was; numbers go on from it, also when no message is left. */
+  readonly last_seq: number
+  /** Of the first message that is still told. */
+  readonly first_seq: number
+}
+
+export interface PushMessageRow {
+  readonly channel: string
+  /** Its place in the channel, from 1 without gaps. */
+  readonly seq: number
+  /** What its publisher calls it. */
+  readonly id: string
+  readonly sender: string
+  /** JSON. */
+  readonly data: string
+  readonly at: number
+  /** Channel, sender and id: published again, it is the same message. */
+  readonly dedupe_key: string
+}
+
+/** How far a principal has come in a channel, by a name of their own. */
+export interface PushSubscriptionRow {
+  readonly channel: string
+  readonly principal: string
+  readonly name: string
+  /** Everything up to this `seq` is done with. */
+  readonly acked_seq: number
+  /** When it last was heard by, or left. */
+  readonly seen_at: number
+}
+
+/** A message that a subscription has not simply acknowledged in its turn. */
+export interface PushDeliveryRow {
+  readonly channel: string
+  readonly principal: string
+  readonly name: string
+  readonly seq: number
+  /**
+   * - `acked`: before one that comes earlier was. `retrying`: told again at `due_at`.
+   * - `dead`: given up. `replayed`: given up, and told again all the same since a person said so.
+   */
+  readonly state: "acked" | "retrying" | "dead" | "replayed"
+  /** Attempts that have failed. */
+  readonly attempt: number
+  readonly due_at: number
+  /** Why the last attempt failed. */
+  readonly error: string | null
+  /** Of a dead letter. */
+  readonly id: string | null
+  /** When it became one. */
+  readonly died_at: number | null
+}
+
 export interface Rows {
   readonly events: EventRow
   readonly decisions: DecisionRow
@@ -284,6 +340,10 @@ export interface Rows {
   readonly failures: FailureRow
   readonly budget_notices: BudgetNoticeRow
   readonly tokens: TokenRow
+  readonly push_channels: PushChannelRow
+  readonly push_messages: PushMessageRow
+  readonly push_subscriptions: PushSubscriptionRow
+  readonly push_deliveries: PushDeliveryRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -305,11 +365,17 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   starts: ["id"],
   failures: ["agent_id"],
   budget_notices: ["budget", "notice"],
-  tokens: ["id"]
+  tokens: ["id"],
+  push_channels: ["name"],
+  push_messages: ["channel", "seq"],
+  push_subscriptions: ["channel", "principal", "name"],
+  push_deliveries: ["channel", "principal", "name", "seq"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */
 export const uniqueColumns: { readonly [T in Table]?: ReadonlyArray<keyof Rows[T] & string> } = {
   events: ["seq", "dedupe_key"],
-  deliveries: ["seq"]
+  deliveries: ["seq"],
+  push_messages: ["dedupe_key"],
+  push_deliveries: ["id"]
 }

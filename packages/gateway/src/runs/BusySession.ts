@@ -27,7 +27,7 @@ export const make = ({ whenBusy }: SessionsConfig, { leave, merge, waitingIn }: 
     /** Takes over what waits for the same agent; answers with what that was. What a person approved runs as it is. */
     const take = (item: RunItem, taskOf: (lines: ReadonlyArray<string>) => string) =>
       journal.step((tx): ReadonlyArray<string> => {
-        if (item.approved !== undefined) return []
+        if (item.gone || item.approved !== undefined) return []
         const others: Array<RunItem> = []
         // In order: what another agent is to do first is not overtaken.
         for (const other of waitingIn(item.lane)) {

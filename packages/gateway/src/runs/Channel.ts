@@ -1,9 +1,9 @@
-import { Effect } from "effect"
+import { Effect, Exit, Fiber, Layer, Scope } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { type ConfigProblem, problemError } from "../domain/ConfigProblem.ts"
 import { heartbeatPath, heartbeatsOf } from "../domain/ConfigProblems.ts"
 import { type DeliveryOutcome, routeProblem } from "../domain/Delivery.ts"
-import type { ChannelSendError } from "../domain/Errors.ts"
+import type { ChannelConnectionError, ChannelSendError } from "../domain/Errors.ts"
 
 /** A message on its way out. It is the same for every attempt. */
 export interface OutboundMessage {
@@ -38,11 +38,43 @@ export interface Channel {
    */
   readonly deduplicates: boolean
   /**
+   * Connects, until the scope closes; before anything is sent, and again with the next start of the gateway. Fails when the
+   * gateway is not to start without it. What closes it gets five seconds. Default: there is nothing to connect.
+   */
+  readonly start?: Effect.Effect<void, ChannelConnectionError, Scope.Scope>
+  /**
    * Sends one message; called for one message per target at a time. A defect, an interruption and a call that takes longer
    * than `limits.deliveryTimeoutMs` count as `unknown`.
    */
   readonly send: (message: OutboundMessage) => Effect.Effect<DeliveryReceipt, ChannelSendError>
 }
+
+/** Milliseconds a channel has to close. */
+const CLOSING = 5_000
+
+/** A channel that is connected for as long as the layer is: one that does not close in time keeps nobody waiting. */
+export const started = (
+  name: string,
+  start: NonNullable<Channel["start"]>
+): Layer.Layer<never, ChannelConnectionError> =>
+  Layer.scopedDiscard(
+    Effect.gen(function* () {
+      const scope = yield* Effect.acquireRelease(Scope.make(), (scope, exit) =>
+        Effect.gen(function* () {
+          const closing = yield* Effect.forkDaemon(Scope.close(scope, exit))
+          // A finalizer cannot be interrupted, not by its timeouts either: so in a fiber of its own.
+          const waiting = Effect.interruptible(Effect.timeoutOption(Fiber.await(closing), CLOSING))
+          const closed = yield* Effect.flatMap(Effect.forkDaemon(waiting), Fiber.join)
+          if (closed._tag === "None") {
+            yield* Effect.logWarning(`channel "${name}" did not close within ${CLOSING} ms, and is left to itself`)
+          } else if (Exit.isFailure(closed.value)) {
+            yield* Effect.logWarning(`channel "${name}" failed to close`, closed.value.cause)
+          }
+        })
+      )
+      yield* Scope.extend(start, scope)
+    })
+  )
 
 /** What the configuration sends where no channel leads. */
 export const deliveryProblems = (

@@ -2,11 +2,12 @@ import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Sc
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import { toEvent } from "../records/EventCodec.ts"
-import type { Tx } from "../records/Journal.ts"
+import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import * as Attempts from "./Attempt.ts"
 import { make as makeBusy } from "./BusySession.ts"
@@ -16,6 +17,7 @@ import { Lanes } from "./Lanes.ts"
 import {
   type Abandoned,
   type Attempt,
+  abortedBy,
   type Dispatch,
   LEASE,
   make as makeSteps,
@@ -44,6 +46,11 @@ export interface DispatcherShape {
   readonly waiting: () => number
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
+  /**
+   * Ends a run of this event: one that waits does not begin, one that is under way is interrupted, and waited for. Does nothing
+   * where it has ended; how it did is in the records.
+   */
+  readonly abort: (runId: string, event: GatewayEvent, by: string) => Effect.Effect<void, GatewayError>
   /** Calls `listener` in the step that abandons a run, until the scope closes. */
   readonly onAbandoned: (listener: (tx: Tx, abandoned: Abandoned) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Takes up the runs an earlier process left: those that wait, and those it was cut off in. Once, at start. */
@@ -57,6 +64,8 @@ export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dis
 
 /** What a person can say of a run that was abandoned. */
 const ASK = "approve to try it again, deny to drop it"
+/** Whether one was asked after the other, though it may have been let through before. */
+const isNewer = (one: RunItem, other: RunItem): boolean => one.event.id > other.event.id
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
@@ -64,6 +73,7 @@ const PAGE = 500
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
+    const journal = yield* Journal
     const tasks = yield* makeTasks(config)
     const [last] = yield* store.find("runs", { orderBy: ["id", "desc"], limit: 1 })
     // A session's runs are taken up in the order of their ids, so that order must outlive a clock that is set back.
@@ -116,7 +126,7 @@ export const make = (config: GatewayConfig) =>
       )
 
     /** Events of a session have one lane, as have those of a job, unless it lets them overlap. */
-    const laneOf = ({ event }: Dispatch): string => {
+    const laneOf = (event: GatewayEvent): string => {
       if (event.sessionKey !== undefined) return event.sessionKey
       const job = jobOf(event)
       return job === undefined || job.overlap === "allow" ? event.id : `job:${job.jobId}`
@@ -195,7 +205,7 @@ export const make = (config: GatewayConfig) =>
             whenBusy === "interrupt" &&
             item.approved === undefined &&
             item.event.sessionKey !== undefined &&
-            lanes.waitingIn(item.lane).length > 0
+            lanes.waitingIn(item.lane).some((waiting) => isNewer(waiting, item))
           ) {
             return yield* untilWritten(supersede(item))
           }
@@ -244,11 +254,14 @@ export const make = (config: GatewayConfig) =>
         )
       }
     }
+    const releases = new Set<() => void>()
     const release = (item: RunItem): void => {
       active.delete(item.runId)
+      for (const look of releases) look()
       if (heldBack.delete(item.runId)) {
         // Whatever was to end it has not: there was nothing to end yet.
         item.stopped = undefined
+        item.abortedBy = undefined
         lanes.giveBack(item)
       } else lanes.release(item)
       pump()
@@ -259,10 +272,11 @@ export const make = (config: GatewayConfig) =>
       runId,
       attempt,
       spent,
-      lane: laneOf(dispatch),
+      lane: laneOf(dispatch.event),
       priority: dispatch.event.priority,
       gone: false,
-      stopped: undefined
+      stopped: undefined,
+      abortedBy: undefined
     })
     const enqueue = (item: RunItem): void => {
       if (item.gone) return
@@ -275,11 +289,47 @@ export const make = (config: GatewayConfig) =>
       item.stopped ??= why
       fork(`stop:${item.runId}`, FiberMap.remove(fibers, item.runId))
     }
-    const arrived = ({ lane }: RunItem): void => {
+    /** Waits for a run that is under way to be so no more. */
+    const untilReleased = ({ runId }: RunItem) =>
+      Effect.async<void>((resume) => {
+        const look = (): void => {
+          if (active.has(runId)) return
+          releases.delete(look)
+          resume(Effect.void)
+        }
+        releases.add(look)
+        look()
+        return Effect.sync(() => void releases.delete(look))
+      })
+    const abort: DispatcherShape["abort"] = (runId, event, by) =>
+      Effect.gen(function* () {
+        while (true) {
+          const running = active.get(runId)
+          if (running !== undefined) {
+            if (running.stopped === undefined) running.abortedBy = by
+            stop(running, "aborted")
+            // The kill switch may have held it back before it began: then it waits again.
+            yield* untilReleased(running)
+          }
+          const left = yield* journal.step((tx) => {
+            const item = limit.waitingIn(laneOf(event)).find((waiting) => waiting.runId === runId)
+            if (item === undefined) return active.has(runId)
+            limit.leave(tx, item)
+            drop(tx, item, abortedBy(by), by)
+            reply(tx, event, item.agentId, runId, undefined)
+            return false
+          })
+          if (!left) return
+        }
+      })
+    const arrived = (item: RunItem): void => {
+      const { lane } = item
       if (whenBusy === "interrupt") {
         for (const running of active.values()) {
           // What a person approved runs as it is.
-          if (running.lane === lane && running.approved === undefined) stop(running, "superseded")
+          if (running.lane === lane && running.approved === undefined && isNewer(item, running)) {
+            stop(running, "superseded")
+          }
         }
       }
       if (whenBusy !== "collect") return
@@ -362,6 +412,7 @@ export const make = (config: GatewayConfig) =>
         return runId
       },
       refuses: limit.refuses,
+      abort,
       estimate: tasks.estimate,
       propose: tasks.propose,
       running: () => active.size,

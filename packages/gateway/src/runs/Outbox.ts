@@ -19,11 +19,11 @@ import { KillSwitch } from "./KillSwitch.ts"
 
 export interface DeliveryFilter {
   /** Default: every state. */
-  readonly state?: DeliveryState
+  readonly state?: DeliveryState | undefined
   /** Only deliveries after this `seq`. */
-  readonly after?: number
+  readonly after?: number | undefined
   /** Default: 1,000. */
-  readonly limit?: number
+  readonly limit?: number | undefined
 }
 
 export interface OutboxShape {

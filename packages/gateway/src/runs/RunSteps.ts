@@ -39,7 +39,9 @@ export interface RunItem extends Dispatch, Waiting {
   /** It has ended before its turn came. */
   gone: boolean
   /** Why it was interrupted, when it is not to be tried again. */
-  stopped: "terminated" | "superseded" | undefined
+  stopped: "terminated" | "superseded" | "aborted" | undefined
+  /** Who had it aborted. */
+  abortedBy: string | undefined
 }
 
 /** A run that was given up: a person is to say what becomes of its event. */
@@ -66,6 +68,9 @@ export const LEASE = 60_000
 
 /** A run of a session that interrupts: the newest message has the next one. */
 export const SUPERSEDED = "interrupted by a newer message of its session (sessions.whenBusy)"
+
+/** A run that somebody ended. */
+export const abortedBy = (by: string): string => `aborted by ${by}`
 
 const messageOf = (cause: Cause.Cause<AgentRunError>): string => {
   if (Cause.isInterruptedOnly(cause)) return "terminated by the kill switch"
@@ -214,7 +219,9 @@ export const make = (config: GatewayConfig) =>
         const result = Exit.isSuccess(exit) ? exit.value : undefined
         const state = result !== undefined ? "completed" : Exit.isInterrupted(exit) ? "cancelled" : "failed"
         const superseded = state === "cancelled" && item.stopped === "superseded"
-        const error = superseded ? SUPERSEDED : Exit.isFailure(exit) ? messageOf(exit.cause) : null
+        const by = state === "cancelled" ? item.abortedBy : undefined
+        const failure = Exit.isFailure(exit) ? messageOf(exit.cause) : null
+        const error = superseded ? SUPERSEDED : by === undefined ? failure : abortedBy(by)
         const usage = plus(item.spent, usageOf(exit))
         const { inputTokens, outputTokens } = usage
         const charged = charge(agentId, usage, tx.now, result?.model)
@@ -247,9 +254,20 @@ export const make = (config: GatewayConfig) =>
         audit.append(tx, {
           kind: "run.ended",
           eventId: event.id,
-          data: { runId, attempt, state, inputTokens, outputTokens, costUsd, model, error, overshoot }
+          data: {
+            runId,
+            attempt,
+            state,
+            inputTokens,
+            outputTokens,
+            costUsd,
+            model,
+            error,
+            overshoot,
+            ...(by && { by })
+          }
         })
-        if (state !== "cancelled") reply(tx, event, agentId, runId, result?.text)
+        if (state !== "cancelled" || by !== undefined) reply(tx, event, agentId, runId, result?.text)
         tx.publish({
           _tag: "ProactiveActionCompleted",
           at: tx.now,

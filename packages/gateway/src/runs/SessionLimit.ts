@@ -12,25 +12,26 @@ export const make = ({ maxWaiting, overflow }: SessionsConfig, lanes: Lanes<RunI
     const audit = yield* AuditLog
     /** Recorded by a step that is not committed yet. */
     const coming = new Map<string, Array<RunItem>>()
-    /** Dropped by a step that is not committed yet. */
+    /** Ended by a step that is not committed yet. */
     const going = new Set<RunItem>()
 
     // A batch that is withdrawn takes all of it back.
     yield* journal.register(
       Effect.sync(() => {
         coming.clear()
+        for (const item of going) item.gone = false
         going.clear()
       })
     )
     const waitingIn = (lane: string): ReadonlyArray<RunItem> =>
-      [...lanes.waitingIn(lane), ...(coming.get(lane) ?? [])].filter((item) => !going.has(item))
+      [...lanes.waitingIn(lane), ...(coming.get(lane) ?? [])].filter(({ gone }) => !gone)
 
-    /** One that waits has ended, with the step. */
+    /** One that waits has ended, with the step: no later one may begin or end it, though its turn comes meanwhile. */
     const leave = (tx: Tx, item: RunItem): void => {
+      item.gone = true
       going.add(item)
       tx.onCommit(() => {
         going.delete(item)
-        item.gone = true
         lanes.remove(item)
       })
     }

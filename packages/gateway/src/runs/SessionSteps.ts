@@ -16,8 +16,8 @@ export const make = (config: GatewayConfig) =>
     const sessions = yield* SessionStore
     const charge = yield* makeCharge(config)
 
-    /** A run that waits is cancelled, within the step that has a reason to. */
-    const drop = (tx: Tx, { agentId, attempt, event, runId, spent }: RunItem, error: string): void => {
+    /** A run that waits is cancelled, within the step that has a reason to; `by`: who had it so. */
+    const drop = (tx: Tx, { agentId, attempt, event, runId, spent }: RunItem, error: string, by?: string): void => {
       const charged = charge(agentId, spent, tx.now)
       tx.write({
         op: "update",
@@ -26,7 +26,8 @@ export const make = (config: GatewayConfig) =>
         set: { state: "cancelled", cost_usd: charged.usd, error, ended_at: tx.now }
       })
       ledger.settle(tx, runId, charged)
-      audit.append(tx, { kind: "run.ended", eventId: event.id, data: { runId, attempt, state: "cancelled", error } })
+      const data = { runId, attempt, state: "cancelled", error, ...(by && { by }) }
+      audit.append(tx, { kind: "run.ended", eventId: event.id, data })
       tx.publish({
         _tag: "ProactiveActionCompleted",
         at: tx.now,
@@ -45,6 +46,7 @@ export const make = (config: GatewayConfig) =>
     /** A run that waits is cancelled for a newer message: what it was asked stays in the history. */
     const supersede = (item: RunItem) =>
       journal.step((tx) => {
+        if (item.gone) return
         drop(tx, item, SUPERSEDED)
         const session = sessionOf(config, item)
         // What was asked stays in the history, though it is not answered.

@@ -35,12 +35,12 @@ export const make = ({ alarm, config, jobs, slots, steps }: FiringOptions) =>
     const killSwitch = yield* KillSwitch
     const zone = parseZone(config.timezone)
 
-    /** Hands in the event of a job. `also` commits with it. */
+    /** Hands in the event of a job, which only somebody who asks for it sends. `also` commits with it. */
     const submit = (
       { deliverTo, metadata, row, rules }: Entry,
       key: string,
       scheduledAt: number,
-      also?: (tx: Tx, receipt: Receipt) => void
+      { also, sender }: { readonly also?: (tx: Tx, receipt: Receipt) => void; readonly sender?: string | undefined }
     ): Effect.Effect<Receipt, GatewayError> => {
       const job: JobMetadata = {
         jobId: row.id,
@@ -56,7 +56,8 @@ export const make = ({ alarm, config, jobs, slots, steps }: FiringOptions) =>
           payload: { instruction: row.instruction },
           metadata: { ...metadata, type: row.name, ...job },
           idempotencyKey: `job:${row.id}@${key}`,
-          replyTo: deliverTo
+          replyTo: deliverTo,
+          sender
         },
         also
       )
@@ -83,11 +84,12 @@ export const make = ({ alarm, config, jobs, slots, steps }: FiringOptions) =>
             const current = jobs.get(entry.row.id)
             if (current === undefined || current.row.enabled === 0) return Effect.void
             const last = i === made.length - 1
-            return submit(current, String(at), at, (tx, { eventId }) => {
+            const also = (tx: Tx, { eventId }: Receipt): void => {
               const passed = i === 0 && missed !== undefined ? slots.skip(tx, current, missed, MISSED) : {}
               const begun = slots.begin(tx, current, at, late, eventId)
               steps.advance(tx, current, last ? next : made[i + 1]?.at, { fired: last, set: { ...passed, ...begun } })
-            })
+            }
+            return submit(current, String(at), at, { also })
           }),
         { discard: true }
       )

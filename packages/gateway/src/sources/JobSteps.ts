@@ -40,8 +40,8 @@ export const make = (jobs: Jobs, slots: Slots) =>
       const reason = row.disabled_for === null ? "disabled" : `disabled after ${row.failures} failures in a row`
       return [rangeOf(compiled, row.next_at, now), reason]
     }
-    const enable = (tx: Tx, entry: Entry): void => {
-      note(tx, entry.row, "enabled")
+    const enable = (tx: Tx, entry: Entry, by: object = {}): void => {
+      note(tx, entry.row, "enabled", by)
       const passed = passedDisabled(entry, tx.now)
       const next_at =
         passed === undefined && entry.row.next_at !== null
@@ -55,8 +55,8 @@ export const make = (jobs: Jobs, slots: Slots) =>
         next_at
       })
     }
-    const disable = (tx: Tx, entry: Entry): void => {
-      note(tx, entry.row, "disabled")
+    const disable = (tx: Tx, entry: Entry, by: object): void => {
+      note(tx, entry.row, "disabled", by)
       jobs.change(tx, entry, { enabled: 0 })
     }
     return { advance, disable, enable, note, pass, passedDisabled }

@@ -35,15 +35,15 @@ export interface NewJob extends Partial<typeof JobRules.Encoded> {
   /** Up to 8,000 characters. */
   readonly instruction: string
   /** Default: the first agent. */
-  readonly agentId?: string
+  readonly agentId?: string | undefined
   /** Default: `normal`. */
-  readonly priority?: EventPriority
+  readonly priority?: EventPriority | undefined
   /** Default: `true`. */
-  readonly enabled?: boolean
+  readonly enabled?: boolean | undefined
   /** Remove the job once it has made an event. Default: `true` for `at`, else `false`. */
-  readonly deleteAfterRun?: boolean
+  readonly deleteAfterRun?: boolean | undefined
   /** Where what the agent answers is sent. Default: nowhere. */
-  readonly deliverTo?: ReplyRoute
+  readonly deliverTo?: ReplyRoute | undefined
 }
 
 /** A job that was added, and when it is due. */
@@ -54,24 +54,30 @@ export interface AddedJob extends Job {
 
 export interface HistoryOptions {
   /** Default: 100. At most 1,000. */
-  readonly limit?: number
+  readonly limit?: number | undefined
   /** Only slots of instants before this one, such as the last one's of the page before. */
-  readonly before?: Date
+  readonly before?: Date | undefined
 }
 
 export interface SchedulerShape {
-  /** Fails when the schedule or a rule is invalid, it will never be due, or there is no such agent or channel. */
-  readonly add: (job: NewJob) => Effect.Effect<AddedJob, SchedulerError | GatewayError>
+  /**
+   * Fails when the schedule or a rule is invalid, it will never be due, or there is no such agent or channel. Here and below `by` is
+   * recorded with the change; default: `program`.
+   */
+  readonly add: (job: NewJob, by?: string) => Effect.Effect<AddedJob, SchedulerError | GatewayError>
   /** What its event has begun goes on. Its history stays. */
-  readonly remove: (id: string) => Effect.Effect<void, SchedulerError | GatewayError>
+  readonly remove: (id: string, by?: string) => Effect.Effect<void, SchedulerError | GatewayError>
   /**
    * An enabled job is next due at the first instant of its schedule after now; those that have passed are skipped. What its
    * event has begun goes on. A job of the configuration is as configured again after a restart, unless its failures have
    * disabled it.
    */
-  readonly enable: (id: string, enabled: boolean) => Effect.Effect<Job, SchedulerError | GatewayError>
-  /** Makes an event now, besides the schedule: the job is due when it would have been, and no slot is used. */
-  readonly run: (id: string) => Effect.Effect<Receipt, SchedulerError | GatewayError>
+  readonly enable: (id: string, enabled: boolean, by?: string) => Effect.Effect<Job, SchedulerError | GatewayError>
+  /**
+   * Makes an event now, besides the schedule: the job is due when it would have been, and no slot is used. `by` is the event's
+   * sender; default: none.
+   */
+  readonly run: (id: string, by?: string) => Effect.Effect<Receipt, SchedulerError | GatewayError>
   /** By when they are next due; those that never are, last. */
   readonly list: (options?: { readonly includeDisabled?: boolean }) => ReadonlyArray<Job>
   /** The next `count` instants of a job's schedule, at most 1,000, without what its jitter puts them off by. Default: 5. */
@@ -206,7 +212,7 @@ export const make = (config: GatewayConfig) =>
       })
 
     return Scheduler.of({
-      add: (job) =>
+      add: (job, by = "program") =>
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
           const fail = (message: string) =>
@@ -220,35 +226,35 @@ export const make = (config: GatewayConfig) =>
           if (first === undefined) return yield* fail("it would never be due: its time has passed")
           const added: Entry = { ...entry, row: { ...entry.row, next_at: first } }
           yield* journal.step((tx) => {
-            steps.note(tx, added.row, "added")
+            steps.note(tx, added.row, "added", { by })
             tx.write({ op: "insert", table: "jobs", row: added.row })
             tx.onCommit(() => jobs.set(added))
           })
           return { ...toJob(added), next: dates(next) }
         }),
-      remove: (id) =>
+      remove: (id, by = "program") =>
         Effect.flatMap(find(id), (entry) =>
           journal.step((tx) => {
-            steps.note(tx, entry.row, "removed")
+            steps.note(tx, entry.row, "removed", { by })
             jobs.remove(tx, entry)
           })
         ),
-      enable: (id, enabled) =>
+      enable: (id, enabled, by = "program") =>
         Effect.gen(function* () {
           yield* find(id)
           yield* journal.step((tx) => {
             const entry = jobs.get(id)
             if (entry === undefined || entry.row.enabled === (enabled ? 1 : 0)) return
-            if (enabled) steps.enable(tx, entry)
-            else steps.disable(tx, entry)
+            if (enabled) steps.enable(tx, entry, { by })
+            else steps.disable(tx, entry, { by })
           })
           return toJob(yield* find(id))
         }),
-      run: (id) =>
+      run: (id, by) =>
         Effect.gen(function* () {
           const entry = yield* find(id)
           const now = yield* Clock.currentTimeMillis
-          return yield* firing.submit(entry, `manual-${nextId("job", now)}`, now)
+          return yield* firing.submit(entry, `manual-${nextId("job", now)}`, now, { sender: by })
         }),
       list: (options = {}) =>
         [...jobs.values()]

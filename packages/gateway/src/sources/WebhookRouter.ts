@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { Cause, Clock, Context, Effect, Layer, Redacted } from "effect"
+import { Cause, Context, Effect, Layer, Redacted } from "effect"
 import type { WebhookConfig } from "../domain/Config.ts"
 import { GatewayConfigError, GatewayError, WebhookTransformError, WebhookValidationError } from "../domain/Errors.ts"
 import type { GatewayEvent, RawInput } from "../domain/GatewayEvent.ts"
@@ -96,18 +96,23 @@ const decode = (bytes: Uint8Array): string => {
   }
 }
 
-const requestOf = ({ method, path, headers, rawBody }: IncomingWebhook): WebhookRequest => {
-  let body: string | undefined
-  return {
-    method,
-    path,
-    headers: Object.assign(Object.create(null), headers),
-    rawBody,
-    // Decoded late: what is not signed is not read.
-    get body() {
-      body ??= decode(rawBody)
-      return body
-    }
+class Request implements WebhookRequest {
+  readonly method: string
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly rawBody: Uint8Array
+  private decoded: string | undefined
+
+  constructor({ headers, method, path, rawBody }: IncomingWebhook) {
+    this.method = method
+    this.path = path
+    this.headers = Object.assign(Object.create(null), headers)
+    this.rawBody = rawBody
+  }
+  /** Decoded late: what is not signed is not read. */
+  get body(): string {
+    this.decoded ??= decode(this.rawBody)
+    return this.decoded
   }
 }
 
@@ -251,29 +256,36 @@ const routesOf = (
 export const make = (options: WebhookRouterOptions): Effect.Effect<WebhookRouterShape, GatewayConfigError, Admission> =>
   Effect.gen(function* () {
     const admission = yield* Admission
+    const clock = yield* Effect.clock
     let routes = yield* routesOf(options)
 
-    const receive = (route: Route, request: WebhookRequest): Effect.Effect<Problem.HttpAnswer> =>
-      Effect.gen(function* () {
-        const { adapter, secret, window } = route
-        const arrived = yield* Clock.currentTimeMillis
-        if (window.isFull(arrived)) return overRate(route, arrived)
-        if (secret !== undefined && (yield* adapter.validateSignature(request, Redacted.value(secret))) !== true) {
-          return unauthorized(route, MISMATCH)
-        }
-        // Asked again: an adapter may take its time, and others be let in meanwhile.
-        const now = yield* Clock.currentTimeMillis
-        if (!window.take(now)) return overRate(route, now)
-        const event = yield* adapter.transform(request)
-        const type = adapter.classify(event)
-        if (!isLetIn(route, type)) return filtered(type)
-        return yield* admission.submit(inputOf(route, event, type, request)).pipe(
-          Effect.matchCauseEffect({
-            onFailure: (cause) => untaken(route, cause),
-            onSuccess: (receipt) => Effect.succeed(accepted(receipt))
-          })
+    const submit = (route: Route, request: WebhookRequest, event: GatewayEvent): Effect.Effect<Problem.HttpAnswer> => {
+      const type = route.adapter.classify(event)
+      if (!isLetIn(route, type)) return Effect.succeed(filtered(type))
+      return Effect.matchCauseEffect(admission.submit(inputOf(route, event, type, request)), {
+        onFailure: (cause) => untaken(route, cause),
+        onSuccess: (receipt) => Effect.succeed(accepted(receipt))
+      })
+    }
+    const letIn = (route: Route, request: WebhookRequest) => {
+      // Asked again: an adapter may take its time, and others be let in meanwhile.
+      const now = clock.unsafeCurrentTimeMillis()
+      if (!route.window.take(now)) return Effect.succeed(overRate(route, now))
+      return Effect.flatMap(route.adapter.transform(request), (event) => submit(route, request, event))
+    }
+    // Not a generator, and the clock read as it is: this is run for each request.
+    const receive = (route: Route, request: WebhookRequest): Effect.Effect<Problem.HttpAnswer> => {
+      const { adapter, secret, window } = route
+      const checked = Effect.suspend(() => {
+        const arrived = clock.unsafeCurrentTimeMillis()
+        if (window.isFull(arrived)) return Effect.succeed(overRate(route, arrived))
+        if (secret === undefined) return letIn(route, request)
+        return Effect.flatMap(adapter.validateSignature(request, Redacted.value(secret)), (valid) =>
+          valid === true ? letIn(route, request) : Effect.succeed(unauthorized(route, MISMATCH))
         )
-      }).pipe(Effect.catchAllCause((cause) => unread(route, cause)))
+      })
+      return Effect.catchAllCause(checked, (cause) => unread(route, cause))
+    }
 
     return {
       reconfigure: (webhooks) =>
@@ -288,7 +300,7 @@ export const make = (options: WebhookRouterOptions): Effect.Effect<WebhookRouter
           )
         }
         if (incoming.method !== "POST") return Effect.succeed(Problem.methodNotAllowed(incoming.method, "POST"))
-        const request = requestOf(incoming)
+        const request = new Request(incoming)
         if (!isReadable(route.adapter, request.headers["content-type"])) {
           return Effect.succeed(
             Problem.problem(415, `${incoming.path}: the body must be JSON; send content-type: application/json`)

@@ -18,6 +18,12 @@ export const frameOf = <T extends EventType>(type: T, params: Unnumbered<T>): Fr
   tail: `,${JSON.stringify(params).slice(1)}}`
 })
 
+/** The same, of a member that is JSON already. */
+export const frameWith = (type: EventType, params: object, member: string): Frame => ({
+  head: `{"jsonrpc":"2.0","method":"${type}","params":{"seq":`,
+  tail: `,${JSON.stringify(params).slice(1, -1)},${member}}}`
+})
+
 /** A notification that is of the moment: it has no number, and is not told again. */
 export const momentOf = <T extends "ERROR" | "GAP" | "HEARTBEAT">(
   type: T,
@@ -31,7 +37,12 @@ export const lastWords = (code: ErrorCode, message: string): string =>
 export const errorFrame = (
   code: ErrorCode,
   message: string,
-  about: { readonly session?: string; readonly owner?: string; readonly eventId?: string } = {}
+  about: {
+    readonly session?: string
+    readonly owner?: string
+    readonly eventId?: string
+    readonly channel?: string
+  } = {}
 ): Frame => frameOf("ERROR", { code, message, nextStep: errors[code].nextStep, ...about })
 
 /** Whom a connection is for. */
@@ -69,6 +80,10 @@ export class Connection implements Holder {
     this.role = role
     this.limits = limits
   }
+  /** Whether it reads about as fast as it is told. */
+  get ready(): boolean {
+    return this.socket !== undefined && this.socket.bufferedAmount <= this.limits.maxBufferedBytes / 2
+  }
   tell(frame: Frame): void {
     this.seq += 1
     this.keep(frame)
@@ -77,6 +92,16 @@ export class Connection implements Holder {
   /** Says something that has no number. */
   say(text: string): void {
     if (this.socket !== undefined) this.write(this.socket, text)
+  }
+  /** Whether what waits to be read is so much that no more should be said for now. */
+  isFull(): boolean {
+    return this.socket !== undefined && this.socket.bufferedAmount > this.limits.maxBufferedBytes / 2
+  }
+  /** Calls `done` once what was said so far has left, or never will, and others have had their turn. */
+  drained(done: () => void): void {
+    const later = (): void => void setImmediate(done)
+    if (this.socket === undefined) later()
+    else this.socket.ping(undefined, undefined, later)
   }
   /** The client has everything up to this one. */
   arrived(seq: number): void {
@@ -115,6 +140,6 @@ export class Connection implements Holder {
     // What it was not sent is kept for when it comes back.
     this.socket = undefined
     socket.send(lastWords("slow-consumer", `more than ${maxBufferedBytes} bytes wait to be read`))
-    socket.close(closeCodes.slow, "slow consumer")
+    socket.close(closeCodes.tryLater, "slow consumer")
   }
 }

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { closeCodes } from "@postilion/client/Protocol"
 import { Effect, FiberMap } from "effect"
+import type { SocketHearers } from "../push/SocketHearers.ts"
 import { Connection, type Holder, lastWords } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
 import type { Rooms } from "./Rooms.ts"
@@ -9,7 +10,7 @@ import type { WebSocketConfig } from "./WebSocketConfig.ts"
 const keyOf = (token: string): string => createHash("sha256").update(token).digest("base64url")
 
 /** All connections: those with a socket, and those that can still be resumed. */
-export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed) =>
+export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed, hearers: SocketHearers) =>
   Effect.gen(function* () {
     const all = new Map<string, Connection>()
     const byKey = new Map<string, Connection>()
@@ -24,6 +25,7 @@ export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed) =>
       detached.delete(connection)
       for (const room of connection.rooms) rooms.leave(room, connection)
       feed.unsubscribe(connection)
+      hearers.dropped(connection)
     }
     /** What resumes it from here on; what did until now does not any more. */
     const renew = (connection: Connection): string => {
@@ -60,6 +62,7 @@ export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed) =>
       /** Has lost its socket: kept until it is resumed, or for too long, or until too many are. */
       detach: (connection: Connection): void => {
         if (!all.has(connection.id)) return
+        hearers.detached(connection)
         detached.delete(connection)
         detached.add(connection)
         for (const oldest of detached) {

@@ -1,9 +1,13 @@
 import type { Call, Params, Result } from "@postilion/client/Protocol"
-import { GatewayError, GatewayService, KillSwitch, SessionStore, Store, type StoreError } from "@postilion/gateway"
+import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gateway"
 import { Effect } from "effect"
+import type { AccessShape } from "../Access.ts"
+import { isOpenTo } from "../Conversations.ts"
+import { Push } from "../push/Push.ts"
 import { type Connection, frameOf } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
-import { ofGatewayError, Refusal } from "./Refusal.ts"
+import * as PushMethods from "./PushMethods.ts"
+import { Refusal, refused } from "./Refusal.ts"
 import { answerOf, CHANNEL, type Room, type Rooms, type SessionName, sessionKeyOf, targetOf } from "./Rooms.ts"
 
 /** What a method comes to: at once, or by an Effect that is run. */
@@ -14,6 +18,7 @@ export type Handlers = {
 }
 
 export interface MethodOptions {
+  readonly access: Pick<AccessShape, "allows">
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
@@ -25,24 +30,14 @@ export interface MethodOptions {
 /** Answers told to who comes back are read in pages of so many. */
 const PAGE = 200
 
-const refused = <A>(effect: Effect.Effect<A, GatewayError | StoreError | Refusal>): Effect.Effect<A, Refusal> =>
-  Effect.catchAll(effect, (error) => {
-    if (error instanceof Refusal) return error
-    const known =
-      error instanceof GatewayError ? error : new GatewayError({ reason: "storage", message: error.message })
-    const refusal = ofGatewayError(known)
-    return known.reason === "storage"
-      ? Effect.zipRight(Effect.logError("a WebSocket request met a storage failure", error), refusal)
-      : refusal
-  })
-
 /** What each method does. Which connection may call which is asked before. */
-export const make = ({ agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
+export const make = ({ access, agents, connections, feed, maxSessions, now, rooms }: MethodOptions) =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     const sessions = yield* SessionStore
     const killSwitch = yield* KillSwitch
     const store = yield* Store
+    const push = yield* Push
 
     const nameOf = (
       connection: Connection,
@@ -73,7 +68,9 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
         orderBy: ["seq", "asc"],
         limit: PAGE
       })
-    /** Tells a member the answers after `since`; what is answered meanwhile waits behind them. */
+    const drained = (connection: Connection) =>
+      Effect.async<void>((resume) => connection.drained(() => resume(Effect.void)))
+    /** Tells a member the answers after `since`, no faster than they are read; what is answered meanwhile waits behind them. */
     const replay = (room: Room, connection: Connection, since: number) =>
       Effect.gen(function* () {
         const told = new Set<string>()
@@ -84,9 +81,11 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
             const answer = { id, seq, agentId, eventId, outcome, text, preparedAt: new Date(created_at) }
             connection.tell(answerOf(room.name, answer).frame)
             told.add(id)
+            if (connection.isFull()) yield* drained(connection)
           }
           after = rows.at(-1)?.seq ?? after
           more = rows.length === PAGE
+          if (more) yield* drained(connection)
         }
         return told
       }).pipe(
@@ -165,6 +164,15 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
           }))
         )
       },
+      "run.abort": ({ principal }, { id }) => {
+        const allowed = isOpenTo(access, principal, "run.abort.any")
+        return refused(
+          Effect.map(gateway.abort(id, { by: principal.name, allowed }), ({ event, run }) => ({
+            eventId: event.id,
+            runId: run?.id ?? id
+          }))
+        )
+      },
       broadcast: ({ principal }, { text }) => {
         const frame = frameOf("BROADCAST", { from: principal.name, text, at: new Date(now()).toISOString() })
         for (const connection of connections.values()) connection.tell(frame)
@@ -187,7 +195,8 @@ export const make = ({ agents, connections, feed, maxSessions, now, rooms }: Met
       "approvals.deny": ({ principal }, { id }) =>
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
-      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) })
+      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) }),
+      ...PushMethods.make(push)
     }
     return handlers
   })

@@ -11,6 +11,7 @@ import {
 import { Effect, Either, Fiber, ParseResult, Record, Schema } from "effect"
 import type { AccessShape } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
+import type { SocketHearers } from "../push/SocketHearers.ts"
 import type { Connection } from "./Connection.ts"
 import type { Connections } from "./Connections.ts"
 import type { Handshake } from "./Handshake.ts"
@@ -25,6 +26,7 @@ export interface PeerOptions {
   readonly connections: Connections
   readonly handlers: Methods.Handlers
   readonly handshake: Handshake
+  readonly hearers: Pick<SocketHearers, "drained" | "resumed">
   readonly now: () => number
   readonly run: <A>(effect: Effect.Effect<A>) => Fiber.RuntimeFiber<A>
 }
@@ -84,6 +86,9 @@ export class Peer {
     )
     socket.on("message", (data: Buffer, isBinary: boolean) => this.receive(data, isBinary))
     socket.on("pong", () => this.heard())
+    stream.on("drain", () => {
+      if (this.connection?.socket === socket) options.hearers.drained(this.connection)
+    })
     // What went wrong with a socket shows in how it is closed.
     socket.on("error", () => {})
     socket.on("close", (code: number) => this.closed(code))
@@ -181,7 +186,8 @@ export class Peer {
     const greeted = this.options.handshake(this.head, params)
     if (Either.isLeft(greeted)) {
       this.refuse(id, greeted.left)
-      this.close(closeCodes.protocol, greeted.left.code)
+      const { code } = greeted.left
+      this.close(code === "too-many-connections" ? closeCodes.tryLater : closeCodes.protocol, code)
       return
     }
     const { connection, welcome } = greeted.right
@@ -189,6 +195,7 @@ export class Peer {
     this.connection = connection
     this.answer(id, welcome)
     connection.resume(this.socket, params.resume !== undefined && welcome.resumed ? params.resume.seq : connection.seq)
+    this.options.hearers.resumed(connection)
   }
   private call(connection: Connection, id: RequestId, method: Call, params: unknown): void {
     const { handlers, run } = this.options

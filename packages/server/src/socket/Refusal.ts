@@ -1,6 +1,7 @@
 import { type ErrorCode, errors, type RpcError } from "@postilion/client/Protocol"
-import type { GatewayError } from "@postilion/gateway"
-import { Data } from "effect"
+import { GatewayError, type StoreError } from "@postilion/gateway"
+import { Data, Effect } from "effect"
+import type { Denied } from "../Denied.ts"
 
 /** Something that was asked is refused. `message` is read by whoever asked. */
 export class Refusal extends Data.TaggedError("Refusal")<{
@@ -34,3 +35,18 @@ export const ofGatewayError = ({ message, reason, retryAfterSeconds }: GatewayEr
       })
   }
 }
+
+/** Makes of every failure the refusal it is; one to do with storage is logged, since its answer does not tell. */
+export const refused = <A>(
+  effect: Effect.Effect<A, GatewayError | StoreError | Denied | Refusal>
+): Effect.Effect<A, Refusal> =>
+  Effect.catchAll(effect, (error) => {
+    if (error instanceof Refusal) return error
+    if (error._tag === "Denied") return new Refusal({ code: "forbidden", message: error.message })
+    const known =
+      error instanceof GatewayError ? error : new GatewayError({ reason: "storage", message: error.message })
+    const refusal = ofGatewayError(known)
+    return known.reason === "storage"
+      ? Effect.zipRight(Effect.logError("a WebSocket request met a storage failure", error), refusal)
+      : refusal
+  })

@@ -12,7 +12,7 @@ export const WebSocketConfig = Schema.Struct({
     1,
     1_000_000,
     1_000,
-    "Sockets at a time; more are answered 503. As many connections more may wait to be resumed."
+    "Sockets at a time; more are told `too-many-connections` and closed (1013), or answered 503. As many connections more may wait to be resumed."
   ),
   maxPayload: Between(
     128,

@@ -9,7 +9,8 @@ declare module "ws" {
     /** Bytes that wait to be sent. */
     readonly bufferedAmount: number
     send(data: string | Buffer, options?: { readonly binary?: boolean }): void
-    ping(): void
+    /** `done` is called once it has left, with all before it, or cannot any more. */
+    ping(data?: undefined, mask?: undefined, done?: () => void): void
     close(code?: number, reason?: string): void
     terminate(): void
     /** Reads nothing until `resume`. */

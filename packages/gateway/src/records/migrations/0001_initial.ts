@@ -220,7 +220,44 @@ const statements: ReadonlyArray<string> = [
     revoked_at BIGINT,
     revoked_by TEXT
   )`,
-  `CREATE INDEX tokens_live ON tokens (created_at) WHERE revoked_at IS NULL`
+  `CREATE INDEX tokens_live ON tokens (created_at) WHERE revoked_at IS NULL`,
+  `CREATE TABLE push_channels (
+    name TEXT NOT NULL PRIMARY KEY,
+    last_seq BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL
+  )`,
+  `CREATE TABLE push_messages (
+    channel TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    id TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    data TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    dedupe_key TEXT NOT NULL UNIQUE,
+    PRIMARY KEY (channel, seq)
+  )`,
+  `CREATE TABLE push_subscriptions (
+    channel TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    acked_seq BIGINT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    PRIMARY KEY (channel, principal, name)
+  )`,
+  `CREATE TABLE push_deliveries (
+    channel TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    due_at BIGINT NOT NULL,
+    error TEXT,
+    id TEXT UNIQUE,
+    died_at BIGINT,
+    PRIMARY KEY (channel, principal, name, seq)
+  )`,
+  `CREATE INDEX push_deliveries_dead ON push_deliveries (id) WHERE state = 'dead'`
 ]
 
 export default Effect.gen(function* () {

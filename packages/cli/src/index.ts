@@ -1,0 +1,2 @@
+export { EXIT } from "./Failure.ts"
+export { run } from "./Run.ts"

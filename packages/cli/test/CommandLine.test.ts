@@ -1,0 +1,77 @@
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { describe, expect, it } from "vitest"
+import { batch, cli, folder, freePort } from "./Support.ts"
+
+describe("the command line", { timeout: 60_000 }, () => {
+  it("says what it ends with: 0 done, 1 failed, 2 usage, 75 not now, 78 configuration, 130 Ctrl-C", async () => {
+    const cwd = folder()
+    const port = await freePort()
+    writeFileSync(
+      join(cwd, "gateway.yaml"),
+      `port: ${port}\nwebhooks: [{ path: /notes, adapter: generic, unsigned: true }]\n`
+    )
+    writeFileSync(join(cwd, "wrong.yaml"), "policies:\n  dailyTokenBudjet: 1\n")
+    const lines = [
+      ["check"],
+      ["webhook", "sign", "/nothing"],
+      ["status", "--jsn"],
+      ["status"],
+      ["check", "--config", "wrong.yaml"]
+    ]
+    const ended = await Promise.all(lines.map((line) => cli(line, { cwd })))
+    expect(ended.map(({ code }) => code)).toEqual([0, 1, 2, 75, 78])
+    const [right, failed, usage, away, wrong] = ended.map(({ stderr, stdout }) => stdout + stderr)
+    expect(right).toContain("gateway.yaml is right: 1 agent, 1 webhook, 0 crons")
+    expect(failed).toContain("there are: /notes")
+    expect(usage).toContain("--jsn")
+    expect(usage).toContain("see `postilion status --help`")
+    expect(away).toContain(`no gateway answers at http://127.0.0.1:${port}`)
+    expect(away).toContain("start it first")
+    expect(wrong).toMatch(/wrong\.yaml:2:3/)
+    expect(wrong).toContain('did you mean "dailyTokenBudget"')
+    for (const { stderr, stdout } of ended) {
+      expect(stdout + stderr).not.toContain("\x1b[")
+      expect(stdout + stderr).not.toMatch(/^ +at .*\.js:/m)
+    }
+  })
+
+  it("names the command that was meant, and explains each one", async () => {
+    const results = await batch(
+      [
+        ["evnts"],
+        ["events", "lst"],
+        ["events"],
+        [],
+        ["events", "--help"],
+        ["events", "list", "--help"],
+        ["explain"],
+        ["events", "list", "--limit", "0"],
+        ["--version"],
+        ["completions", "bash"],
+        ["completions", "zsh"],
+        ["completions", "fish"],
+        ["check", "--config", "nowhere.yaml", "--debug"]
+      ],
+      { cwd: folder() }
+    )
+    const [typo, below, bare, none, group, leaf, missing, range, version, bash, zsh, fish, debug] = results
+    expect(typo).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("did you mean `postilion events`?")
+    })
+    expect(below?.stderr).toContain("did you mean `postilion events list`?")
+    expect(bare).toMatchObject({ code: 2, stderr: expect.stringContaining("see `postilion events --help`") })
+    expect(none).toMatchObject({ code: 0, stdout: expect.stringContaining("Usage: postilion <command>") })
+    expect(none?.stdout).toMatch(/^ {2}security +Looks for/m)
+    expect(group?.stdout).toMatch(/^ {2}tail +Shows what happens/m)
+    expect(leaf?.stdout).toMatch(/^ {2}--limit n +At most so many/m)
+    expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining("Missing argument <event>") })
+    expect(range).toMatchObject({ code: 2, stderr: expect.stringContaining("--limit must be from 1 to 1000") })
+    expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
+    for (const shell of [bash, zsh, fish])
+      expect(shell).toMatchObject({ code: 0, stdout: expect.stringContaining("webhook") })
+    expect(debug).toMatchObject({ code: 78, stderr: expect.stringMatching(/^ +at .*Configuration\.js:/m) })
+  })
+})

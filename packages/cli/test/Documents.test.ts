@@ -1,0 +1,96 @@
+import { readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { ConfigFile } from "@postilion/server"
+import { Either } from "effect"
+import { describe, expect, it } from "vitest"
+import { root } from "../src/Cli.ts"
+import { pageOf } from "../src/Help.ts"
+import { markdown } from "../src/Reference.ts"
+import { CHOICES, template } from "../src/Template.ts"
+import { follow } from "../src/Words.ts"
+
+const base = join(import.meta.dirname, "../../..")
+const documents = [
+  "README.md",
+  "CONTRIBUTING.md",
+  ...readdirSync(join(base, "docs")).map((name) => `docs/${name}`)
+].filter((name) => name.endsWith(".md"))
+const textOf = (name: string): string => readFileSync(join(base, name), "utf8")
+
+/** Command lines in code, wherever they stand. */
+const linesIn = (text: string): ReadonlyArray<string> =>
+  [...text.matchAll(/`([^`\n]*)`|^(.*)$/gm)]
+    .flatMap(([, inline, line]) => [inline ?? line ?? ""])
+    .flatMap((code) => [...code.matchAll(/(?:^|[\s(/"])postilion ((?:[a-z][\w-]*|--?\w)[^`#|;")]*)/g)])
+    .map(([, rest = ""]) => rest.trim())
+
+describe("the documents", () => {
+  it("docs/cli.md is what the commands say; else run `node scripts/cli.mjs`", () => {
+    expect(textOf("docs/cli.md")).toBe(markdown())
+  })
+
+  it("name commands and options that there are", () => {
+    let count = 0
+    for (const document of documents) {
+      for (const line of linesIn(textOf(document))) {
+        const words = line.split(/\s+/)
+        const { entry, unknown, words: path } = follow(root, words)
+        // Prose that begins with the program's name is no command: those begin with a word of the first row.
+        if (path.length === 1 && unknown !== undefined && !document.endsWith("cli.md")) {
+          if (
+            !/^(init|check|start|stop|status|doctor|events?|explain|audit|approvals?|cron|sessions?|tokens?)/.test(
+              unknown
+            )
+          )
+            continue
+        }
+        expect(unknown, `${document}: postilion ${line}`).toBeUndefined()
+        const options = pageOf(path, entry).options.flatMap(({ shown }) => shown.match(/-{1,2}[a-z][a-z-]*/g) ?? [])
+        for (const [, option = ""] of line.matchAll(/(?:^|\s)(--[a-z][a-z-]*)/g)) {
+          expect([...options, "--help", "--version"], `${document}: postilion ${line}`).toContain(option)
+        }
+        count += 1
+      }
+    }
+    expect(count).toBeGreaterThan(60)
+  })
+
+  it("have configurations that are right", () => {
+    const blocks = documents.flatMap((document) =>
+      [...textOf(document).matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = ""]) => [document, text] as const)
+    )
+    for (const [document, text] of blocks) {
+      const parsed = ConfigFile.parse(text, join(base, document), {
+        env: { ANTHROPIC_API_KEY: "x", OPENAI_API_KEY: "x" }
+      })
+      expect(Either.isRight(parsed) || parsed.left.message, document).toBe(true)
+    }
+  })
+
+  it("docs/troubleshooting.md has every kind of error", () => {
+    const files = readdirSync(join(base, "packages"), { recursive: true, encoding: "utf8" }).filter((file) =>
+      /^\w+\/src\/.*\.ts$/.test(file)
+    )
+    const tags = files.flatMap((file) =>
+      [...readFileSync(join(base, "packages", file), "utf8").matchAll(/\bTaggedError(?:<\w+>\(\))?\("(\w+)"/g)].map(
+        ([, tag]) => tag
+      )
+    )
+    const headings = [...textOf("docs/troubleshooting.md").matchAll(/^### (\w+)$/gm)].map(([, heading]) => heading)
+    expect(tags.length).toBeGreaterThan(10)
+    expect(headings).toEqual(expect.arrayContaining(tags))
+    expect(headings).toEqual([...headings].sort())
+  })
+
+  it("what init offers comments keys that there are", () => {
+    const all = template(CHOICES).replaceAll(
+      /^(\s*)# (?=(?:heartbeat|crons|budget|\s+(?:- name|interval|instruction|schedule|timezone)):?)/gm,
+      "$1"
+    )
+    expect(all).toContain("\nheartbeat:")
+    const parsed = ConfigFile.parse(all.replaceAll(/file:\S+/g, "s3cr3t-s3cr3t-s3cr3t"), join(base, "gateway.yaml"), {
+      env: {}
+    })
+    expect(Either.isRight(parsed) || parsed.left.message).toBe(true)
+  })
+})
