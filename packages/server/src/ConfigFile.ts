@@ -2,7 +2,7 @@ import { readFileSync, statSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { GatewayConfigError } from "@postilion/gateway"
 import { showPath } from "@postilion/gateway/domain/ConfigProblem"
-import { Effect, Either, Redacted } from "effect"
+import { Context, Effect, Either, Option, Redacted } from "effect"
 import { type CheckOptions, check } from "./config/Checking.ts"
 import { keyOf, type Path, type Place, place } from "./config/Placing.ts"
 import { type FileNotice, noticeAt, render } from "./config/Rendering.ts"
@@ -194,12 +194,20 @@ export const parse = (
   return Either.right({ file, config, warnings, settings: settingsOf(config, source, placed?.places ?? new Map()) })
 }
 
+/** What is to be otherwise than the file says whenever it is read, such as a port of the command line. */
+export class Otherwise extends Context.Tag("@postilion/server/ConfigFile/Otherwise")<
+  Otherwise,
+  (config: PostilionConfig) => PostilionConfig
+>() {}
+
 /**
  * Reads a `gateway.yaml`. Fails with a `GatewayConfigError` whose message shows every problem there is, each with its place, and
  * whose `problems` are the same for programs.
  */
 export const load = (path: string, options?: LoadOptions): Effect.Effect<Loaded, GatewayConfigError> =>
-  Effect.suspend(() => {
+  Effect.gen(function* () {
     const file = resolve(path)
-    return Effect.flatMap(readText(file), (text) => parse(text, file, options))
+    const loaded = yield* parse(yield* readText(file), file, options)
+    const otherwise = yield* Effect.serviceOption(Otherwise)
+    return Option.isNone(otherwise) ? loaded : { ...loaded, config: otherwise.value(loaded.config) }
   })

@@ -1,6 +1,6 @@
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
-import { Effect, Layer, Logger, Option } from "effect"
+import { Effect, Logger, Option } from "effect"
 import { load } from "../Configuration.ts"
 import * as Flags from "../Flags.ts"
 import { paint, say } from "../Output.ts"
@@ -28,18 +28,20 @@ export const start = Command.make(
       const { config, file } = yield* load(given)
       // What it writes is nobody else's business.
       process.umask(0o077)
-      const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
-      const { OfflineRunner } = yield* Effect.promise(() => import("@postilion/agents"))
+      const { ConfigFile, HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const format = logFormat ?? config.observability.logFormat ?? "pretty"
-      const server = Postilion.layer({
-        ...config,
-        port: port ?? config.port,
-        observability: { ...config.observability, logFormat: format }
-      })
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress
         yield* say(`${paint("bold", "Postilion", "err")} at ${url}, as ${file} says; Ctrl-C stops it`)
         yield* (yield* Shutdown).requested
-      }).pipe(Effect.provide(server.pipe(Layer.provide(OfflineRunner.layer()))), Effect.provide(LOGS[format]))
+      }).pipe(
+        Effect.provide(Postilion.layerFile(file)),
+        Effect.provideService(ConfigFile.Otherwise, (read) => ({
+          ...read,
+          port: port ?? read.port,
+          observability: { ...read.observability, logFormat: format }
+        })),
+        Effect.provide(LOGS[format])
+      )
     })
 ).pipe(Command.withDescription("Runs the gateway until it is told to stop: by Ctrl-C, SIGTERM or `postilion stop`."))
