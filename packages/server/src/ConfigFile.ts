@@ -1,8 +1,9 @@
+import { createHash } from "node:crypto"
 import { readFileSync, statSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { GatewayConfigError } from "@postilion/gateway"
 import { showPath } from "@postilion/gateway/domain/ConfigProblem"
-import { Context, Effect, Either, Option, Redacted } from "effect"
+import { Effect, Either, Redacted } from "effect"
 import { type CheckOptions, check } from "./config/Checking.ts"
 import { keyOf, type Path, type Place, place } from "./config/Placing.ts"
 import { type FileNotice, noticeAt, render } from "./config/Rendering.ts"
@@ -39,6 +40,8 @@ export interface Loaded {
   /** The file, as an absolute path. */
   readonly file: string
   readonly config: PostilionConfig
+  /** SHA-256 of the file's text. */
+  readonly digest: string
   /** What works and had better be written otherwise. */
   readonly warnings: ReadonlyArray<FileNotice>
   /** Every value that holds, with those nobody wrote. */
@@ -150,6 +153,8 @@ const settingsOf = (
   return settings
 }
 
+export const digestOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex")
+
 /** Reads a configuration from a text. `file` is what the text is called, and where secrets in files are looked for. */
 export const parse = (
   text: string,
@@ -191,23 +196,21 @@ export const parse = (
     return Either.left(new GatewayConfigError({ path: problems[0]?.path ?? "", message, problems }))
   }
   const warnings = (placed?.warnings ?? []).map(({ at, message, path }) => noticeAt(source, file, at, path, message))
-  return Either.right({ file, config, warnings, settings: settingsOf(config, source, placed?.places ?? new Map()) })
+  return Either.right({
+    file,
+    config,
+    digest: digestOf(text),
+    warnings,
+    settings: settingsOf(config, source, placed?.places ?? new Map())
+  })
 }
-
-/** What is to be otherwise than the file says whenever it is read, such as a port of the command line. */
-export class Otherwise extends Context.Tag("@postilion/server/ConfigFile/Otherwise")<
-  Otherwise,
-  (config: PostilionConfig) => PostilionConfig
->() {}
 
 /**
  * Reads a `gateway.yaml`. Fails with a `GatewayConfigError` whose message shows every problem there is, each with its place, and
  * whose `problems` are the same for programs.
  */
 export const load = (path: string, options?: LoadOptions): Effect.Effect<Loaded, GatewayConfigError> =>
-  Effect.gen(function* () {
+  Effect.suspend(() => {
     const file = resolve(path)
-    const loaded = yield* parse(yield* readText(file), file, options)
-    const otherwise = yield* Effect.serviceOption(Otherwise)
-    return Option.isNone(otherwise) ? loaded : { ...loaded, config: otherwise.value(loaded.config) }
+    return Effect.flatMap(readText(file), (text) => parse(text, file, options))
   })

@@ -9,10 +9,11 @@ import {
   section,
   withDefault
 } from "@postilion/gateway/domain/ConfigFields"
+import { problemError } from "@postilion/gateway/domain/ConfigProblem"
 import { configError } from "@postilion/gateway/domain/ConfigProblems"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
-import { AgentConfig } from "./agents/AgentConfig.ts"
+import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
 import { OutsideConfig } from "./OutsideConfig.ts"
@@ -174,12 +175,18 @@ export type PostilionConfigInput = typeof PostilionConfig.Encoded
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
   Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
     Effect.mapError(configError),
+<<<<<<< HEAD
     Effect.tap(({ agents, outside }) => {
       const unknown = Object.keys(outside).find((id) => !Object.hasOwn(agents, id))
       if (unknown === undefined) return Effect.void
       const path = `outside.${unknown}`
       const message = `configuration: ${path}: there is no agent "${unknown}"; agents: ${Object.keys(agents).join(", ")}`
       return new GatewayConfigError({ path, message })
+=======
+    Effect.tap(({ agents }) => {
+      const [problem] = agentProblems(agents)
+      return problem === undefined ? Effect.void : problemError(problem)
+>>>>>>> wt-yaml
     })
   )
 

@@ -28,20 +28,15 @@ export const start = Command.make(
       const { config, file } = yield* load(given)
       // What it writes is nobody else's business.
       process.umask(0o077)
-      const { ConfigFile, HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
+      const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const format = logFormat ?? config.observability.logFormat ?? "pretty"
+      const server = Postilion.layerFile(file, {
+        set: { port: port ?? config.port, observability: { ...config.observability, logFormat: format } }
+      })
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress
         yield* say(`${paint("bold", "Postilion", "err")} at ${url}, as ${file} says; Ctrl-C stops it`)
         yield* (yield* Shutdown).requested
-      }).pipe(
-        Effect.provide(Postilion.layerFile(file)),
-        Effect.provideService(ConfigFile.Otherwise, (read) => ({
-          ...read,
-          port: port ?? read.port,
-          observability: { ...read.observability, logFormat: format }
-        })),
-        Effect.provide(LOGS[format])
-      )
+      }).pipe(Effect.provide(server), Effect.provide(LOGS[format]))
     })
 ).pipe(Command.withDescription("Runs the gateway until it is told to stop: by Ctrl-C, SIGTERM or `postilion stop`."))

@@ -50,6 +50,13 @@ export const Status = Schema.Struct({
     nextWake: MaybeInstant,
     stalled: Schema.Boolean
   }),
+  config: Schema.Struct({
+    loadedAt: Instant.annotations({ description: "Since when the configuration is as it is." }),
+    error: MaybeText.annotations({ description: "Why the last one that was to take its place was refused." }),
+    atRestart: Schema.Array(Schema.String).annotations({
+      description: "Keys that have another value at the next start."
+    })
+  }),
   switches: Schema.Record({ key: Schema.String, value: Mode }).annotations({
     description: "Agents (`*`: all) that are not running."
   }),

@@ -56,6 +56,16 @@ export interface SchedulerStatus {
   readonly stalled: boolean
 }
 
+/** How the configuration stands. */
+export interface ConfigStatus {
+  /** Since when it is as it is. */
+  readonly loadedAt: Date
+  /** Why the last one that was to take its place has not; `undefined` when it has. */
+  readonly error: string | undefined
+  /** Keys that have another value at the next start. */
+  readonly atRestart: ReadonlyArray<string>
+}
+
 export interface GatewayStatus {
   readonly isRunning: boolean
   /** Milliseconds since start. */
@@ -81,6 +91,7 @@ export interface GatewayStatus {
   readonly agents: ReadonlyArray<AgentStatus>
   readonly deliveries: DeliveryCounts
   readonly scheduler: SchedulerStatus
+  readonly config: ConfigStatus
   /** Agents (`*`: all) that are not running. */
   readonly switches: Readonly<Record<string, SwitchMode>>
   /** Set after too many starts that a crash ended, until `release`. */

@@ -24,7 +24,7 @@ export interface MethodOptions {
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
-  readonly agents: ReadonlyArray<string>
+  readonly agents: () => ReadonlyArray<string>
   readonly maxSessions: number
   readonly now: () => number
 }
@@ -138,7 +138,7 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
             gateway.submit({
               source: "channel",
               payload: { text },
-              metadata: { channel: CHANNEL, chatId: name.session, type: "message" },
+              metadata: { channel: CHANNEL, chatId: name.session, type: "message", context: room.context },
               sender,
               agentId,
               sessionKey: sessionKeyOf(name),
@@ -198,9 +198,14 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
       "approvals.deny": ({ principal }, { id }) =>
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
+<<<<<<< HEAD
       "agents.list": () => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) }),
       ...PushMethods.make(push),
       ...AgentMethods.make(outside, gateway)
+=======
+      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) }),
+      ...PushMethods.make(push)
+>>>>>>> wt-yaml
     }
     return handlers
   })

@@ -2,7 +2,15 @@ import { randomBytes } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import { closeCodes } from "@postilion/client/Protocol"
-import { EventBus, type GatewayService, type KillSwitch, type SessionStore, Store, supervise } from "@postilion/gateway"
+import {
+  EventBus,
+  type GatewayService,
+  type KillSwitch,
+  Reconfiguration,
+  type SessionStore,
+  Store,
+  supervise
+} from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
@@ -24,8 +32,6 @@ import { WebSocketServer } from "./WebSocketLibrary.ts"
 export interface SocketDoorOptions extends WebSocketConfig {
   /** Whose `channel` the gateway sends answers by. */
   readonly rooms: Rooms
-  /** The agents there are. */
-  readonly agents: ReadonlyArray<string>
 }
 
 const PATH = "/ws"
@@ -47,11 +53,13 @@ const refuse = (socket: Duplex, { body, headers, status }: Problem.HttpAnswer): 
   socket.end(`HTTP/1.1 ${status} Refused\r\n${lines.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy())
 }
 
-const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
+const make = ({ rooms, ...config }: SocketDoorOptions) =>
   Effect.gen(function* () {
     const { maxConnections, maxPayload, maxReplay } = config
     const listener = yield* HttpListener
     const access = yield* Access
+    const { current } = yield* Reconfiguration
+    const agents = () => Object.keys(current().agents)
     const bus = yield* EventBus
     const store = yield* Store
     const stopping = yield* Stopping
@@ -179,10 +187,17 @@ export const layer = (
   | Access
   | Stopping
   | GatewayService
+<<<<<<< HEAD
+=======
+  | Reconfiguration
+>>>>>>> wt-yaml
   | SessionStore
   | KillSwitch
   | EventBus
   | Store
   | Push
+<<<<<<< HEAD
   | OutsideAgents
+=======
+>>>>>>> wt-yaml
 > => Layer.scopedDiscard(make(options))
