@@ -26,7 +26,9 @@ export default defineWorkspace([
   project("faults", "apps/faults"),
   project("docs", "."),
   // What takes long for what it finds: `npm run test:slow`.
-  project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"]),
+  project("slow", ".", true, ["packages/*/test/**/*.slow.ts", "apps/*/test/**/*.slow.ts"], {
+    globalSetup: ["packages/cli/test/Build.ts"]
+  }),
   // What needs a browser and Python: `npm run test:interop`.
   project("interop", ".", true, ["packages/*/test/**/*.interop.ts"], { testTimeout: 180_000 })
 ])

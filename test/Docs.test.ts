@@ -75,9 +75,10 @@ describe("the documents", () => {
     async ({ code, file, folder }) => {
       const port = await freePort()
       // Its door would be the machine's 8765, which may be taken.
-      if (code.includes("Postilion.layer({")) {
-        writeFileSync(file, code.replace("Postilion.layer({", `Postilion.layer({ port: ${port},`))
-      }
+      writeFileSync(
+        file,
+        code.replace(/(?:Postilion\.layer|createGateway)\(\{/, (opening) => `${opening} port: ${port},`)
+      )
       const { stderr, stdout } = await exec(node[0], [...node.slice(1), file], { cwd: folder })
       expect(stderr).toBe("")
       if (code.includes("console.log") || code.includes("Console.log")) expect(stdout).not.toBe("")

@@ -17,8 +17,8 @@ const benchmarks = {
   restart: Effect.map(restart, table),
   schedules: Effect.map(schedules, table),
   sockets: Effect.map(sockets, table),
-  push: Effect.map(push, table),
   webhooks: Effect.map(webhooks, table),
+  push: Effect.map(push, table),
   memory,
   backtest
 }

@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { batch, cli, folder, freePort } from "./Support.ts"
 
-describe("the command line", { timeout: 60_000 }, () => {
+describe("the command line", { timeout: 180_000 }, () => {
   it("says what it ends with: 0 done, 1 failed, 2 usage, 75 not now, 78 configuration, 130 Ctrl-C", async () => {
     const cwd = folder()
     const port = await freePort()

@@ -60,22 +60,25 @@ describe("the documents", () => {
       [...textOf(document).matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = ""]) => [document, text] as const)
     )
     for (const [document, text] of blocks) {
-      const parsed = ConfigFile.parse(text, join(base, document), {
-        env: { ANTHROPIC_API_KEY: "x", OPENAI_API_KEY: "x" }
+      const env = Object.fromEntries([...text.matchAll(/\$\{(\w+)/g)].map(([, name = ""]) => [name, "s3cr3t"]))
+      const keys = { ANTHROPIC_API_KEY: "x", OPENAI_API_KEY: "x" }
+      const parsed = ConfigFile.parse(text.replaceAll(/file:[\w./-]+/g, "s3cr3t"), join(base, document), {
+        env: { ...env, ...keys }
       })
       expect(Either.isRight(parsed) || parsed.left.message, document).toBe(true)
     }
   })
 
   it("docs/troubleshooting.md has every kind of error", () => {
-    const files = readdirSync(join(base, "packages"), { recursive: true, encoding: "utf8" }).filter((file) =>
-      /^\w+\/src\/.*\.ts$/.test(file)
-    )
-    const tags = files.flatMap((file) =>
-      [...readFileSync(join(base, "packages", file), "utf8").matchAll(/\bTaggedError(?:<\w+>\(\))?\("(\w+)"/g)].map(
-        ([, tag]) => tag
-      )
-    )
+    const tags = readdirSync(join(base, "packages")).flatMap((name) => {
+      const source = join(base, "packages", name, "src")
+      return readdirSync(source, { recursive: true, encoding: "utf8" })
+        .filter((file) => file.endsWith(".ts"))
+        .flatMap((file) => [
+          ...readFileSync(join(source, file), "utf8").matchAll(/\bTaggedError(?:<\w+>\(\))?\("(\w+)"/g)
+        ])
+        .map(([, tag]) => tag)
+    })
     const headings = [...textOf("docs/troubleshooting.md").matchAll(/^### (\w+)$/gm)].map(([, heading]) => heading)
     expect(tags.length).toBeGreaterThan(10)
     expect(headings).toEqual(expect.arrayContaining(tags))

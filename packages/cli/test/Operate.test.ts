@@ -18,7 +18,7 @@ crons:
   - { name: standup, schedule: "0 9 * * *", instruction: Summarize the night }
 `
 
-describe("operating a gateway", { timeout: 120_000 }, () => {
+describe("operating a gateway", { timeout: 300_000 }, () => {
   it("every command does to a gateway that runs what it says; what reads works on its records too; the rest says to start it", async () => {
     const { cwd, url } = await project(AUDITOR)
     const server = await start(cwd, "--log-format", "json")
@@ -220,43 +220,25 @@ describe("operating a gateway", { timeout: 120_000 }, () => {
 
     writeFileSync(
       join(cwd, "freeze.mjs"),
-      'export default { _tag: "Freeze", priority: 1, evaluate: ({ metadata }) => metadata.type === "deployment" ? { _tag: "skip", reason: "frozen" } : null }\n'
+      'export default (Policy) => Policy.make("Freeze", { priority: 1, evaluate: ({ metadata }) => metadata.type === "deployment" ? Policy.skip("frozen") : Policy.pass })\n'
     )
-    writeFileSync(
-      join(cwd, "strict.yaml"),
-      readFileSync(join(cwd, "gateway.yaml"), "utf8").replace("maxActionsPerHour: 30", "maxActionsPerHour: 1")
-    )
-    const [same, frozen, strict, nothing, notOne] = await run(
+    writeFileSync(join(cwd, "loose.yaml"), readFileSync(join(cwd, "gateway.yaml"), "utf8").replace("[deploy]", "[]"))
+    const [same, frozen, loose, nothing, notOne] = await run(
       cwd,
       "backtest --policies gateway.yaml",
       "backtest --policies freeze.mjs --json",
-      "backtest --policies strict.yaml --from -1days",
+      "backtest --policies loose.yaml --from 2020-01-01",
       "backtest --policies nowhere.mjs",
       "backtest --policies bob.token"
     )
     expect(same?.stdout).toMatch(/^3 events · no decision differs$/m)
     expect(json(frozen)).toMatchObject({ events: 3, changes: [{ replayed: { action: "skip", policy: "Freeze" } }] })
-    expect(strict?.stdout).toContain("queue ← execute")
+    expect(loose?.stdout).toContain("execute ← escalate")
     expect(nothing).toMatchObject({ code: 1, stderr: expect.stringContaining("cannot be loaded") })
     expect(notOne?.code).toBe(1)
   })
 
-  it("says with 1 and the record's number that the audit was tampered with", async () => {
-    const { cwd } = await project()
-    const server = await start(cwd, "--port", "0")
-    server.process.kill("SIGINT")
-    expect((await server.ended).code).toBe(0)
-    await Effect.runPromise(
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        yield* sql`UPDATE audit SET body = replace(body, 'assistant', 'intruder') WHERE seq = 1`
-      }).pipe(Effect.provide(SqliteClient.layer({ filename: join(cwd, "postilion.sqlite") })))
-    )
-    const verified = await cli(["audit", "verify"], { cwd })
-    expect(verified).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("broken at record 1") })
-  })
-
-  it("start: says what keeps it from starting, with 78 or 75", async () => {
+  it("start says what keeps it from starting, with 75 or 78; audit verify says with 1 that records were changed", async () => {
     const { cwd } = await project()
     const server = await start(cwd)
     const [port, file, wrong] = await Promise.all([
@@ -270,5 +252,14 @@ describe("operating a gateway", { timeout: 120_000 }, () => {
     for (const { stderr, stdout } of [port, file, wrong]) expect(stdout + stderr).not.toMatch(/^ +at .*\.js:/m)
     server.process.kill("SIGTERM")
     expect((await server.ended).code).toBe(0)
+
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`UPDATE audit SET body = replace(body, 'assistant', 'intruder') WHERE seq = 1`
+      }).pipe(Effect.provide(SqliteClient.layer({ filename: join(cwd, "postilion.sqlite") })))
+    )
+    const verified = await cli(["audit", "verify"], { cwd })
+    expect(verified).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("broken at record 1") })
   })
 })

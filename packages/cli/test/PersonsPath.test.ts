@@ -24,7 +24,7 @@ const type = (line: string, cwd: string): Running => {
   )
 }
 
-describe("a person who begins", { timeout: 120_000 }, () => {
+describe("a person who begins", { timeout: 300_000 }, () => {
   it("goes from an empty folder to a gateway that is proved and stopped, as docs/getting-started.md has it", async () => {
     const cwd = folder()
     const known = new Map<string, string>()

@@ -5,7 +5,7 @@ import { batch, folder, freePort, project } from "./Support.ts"
 
 const modeOf = (file: string): number => statSync(file).mode & 0o777
 
-describe("setting up", { timeout: 60_000 }, () => {
+describe("setting up", { timeout: 180_000 }, () => {
   it("makes a configuration that is right, with secrets nobody else can read, and leaves one alone that is there", async () => {
     const cwd = folder()
     const [made, again, checked, shown, json, forced, mute] = await batch(
@@ -93,7 +93,8 @@ describe("setting up", { timeout: 60_000 }, () => {
   })
 
   it("the doctor says of records that are damaged that they are", async () => {
-    const { cwd } = await project()
+    const cwd = folder()
+    writeFileSync(join(cwd, "gateway.yaml"), `port: ${await freePort()}\n`)
     writeFileSync(
       join(cwd, "postilion.sqlite"),
       "no database at all, whatever its name is; long enough to be looked at".repeat(20)
@@ -105,7 +106,7 @@ describe("setting up", { timeout: 60_000 }, () => {
   })
 
   it("the security audit finds what could be used against the gateway, the worst first", async () => {
-    const { cwd } = await project()
+    const cwd = folder()
     writeFileSync(
       join(cwd, "open.yaml"),
       [
@@ -120,8 +121,9 @@ describe("setting up", { timeout: 60_000 }, () => {
         "  - { path: /github, adapter: github, secret: short }"
       ].join("\n")
     )
-    const [good, bad, text] = await batch(
+    const [, good, bad, text] = await batch(
       [
+        ["init", "--yes"],
         ["security", "audit", "--json"],
         ["security", "audit", "--config", "open.yaml", "--json"],
         ["security", "audit", "--config", "open.yaml"]

@@ -5,6 +5,7 @@ import * as Requests from "./internal/Requests.ts"
 import type { Call, Event, EventType, Params, Result, Role, Welcome } from "./Protocol.ts"
 import { events, FromGateway, methods, VERSIONS, Welcome as WelcomeSchema } from "./Protocol.ts"
 import * as Push from "./Push.ts"
+import * as Serve from "./Serve.ts"
 import * as Socket from "./Socket.ts"
 
 export interface ClientOptions {
@@ -53,6 +54,16 @@ export interface Client {
   ) => Effect.Effect<Result<"session.send">, ClientError>
   /** Says something and waits for the answer to it. Fails with `suppressed` when a policy or a person kept it from the agent. */
   readonly ask: (session: string, text: string, options?: SendOptions) => Effect.Effect<Message, ClientError>
+  /**
+   * Takes the tasks of agents that are outside, which needs the role `agent`, until the scope closes: each is given to `handler`,
+   * renewed while that works on it, and answered with what it comes to. One that the gateway ends, or that was not renewed in time, is
+   * interrupted. Succeeds once the gateway knows; a second call takes the place of the first.
+   */
+  readonly serve: <R>(
+    agents: string | ReadonlyArray<string>,
+    handler: Serve.Handler<R>,
+    options?: Serve.ServeOptions
+  ) => Effect.Effect<void, ClientError, R | Scope.Scope>
   /** What the gateway tells from now on; over all reconnects, each notification once. Fails when the client cannot go on. */
   readonly events: Effect.Effect<Stream.Stream<Event, ClientError>, never, Scope.Scope>
   /** Channels that are published in and heard. */
@@ -239,6 +250,8 @@ export const make = (
           Effect.tap(asked("events.subscribe", params), ({ cursor }) =>
             Effect.sync(() => memory.subscribed(params.filter, cursor))
           ),
+        "agent.serve": (params) =>
+          Effect.tap(asked("agent.serve", params), () => Effect.sync(() => memory.serves(params))),
         "events.unsubscribe": (params) =>
           Effect.zipRight(Effect.sync(memory.unsubscribed), asked("events.unsubscribe", params)),
         "push.subscribe": (params) =>
@@ -267,6 +280,7 @@ export const make = (
         }),
         (reader) => Effect.sync(() => void readers.delete(reader))
       )
+    const toldOf = Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox))
     const send: Client["send"] = (session, text, { agentId, id, owner } = {}) =>
       Effect.gen(function* () {
         const own = id ?? (yield* Push.newId)
@@ -312,7 +326,8 @@ export const make = (
             nextStep: "nothing; it was decided not to answer"
           })
         }).pipe(Effect.scoped),
-      events: Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox)),
+      events: toldOf,
+      serve: (agents, handler, options) => Serve.serve({ request, events: toldOf }, agents, handler, options),
       push: Push.make({
         listen,
         request,

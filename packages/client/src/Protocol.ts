@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import { agentEvents, agentMethods } from "./AgentProtocol.ts"
 import { described, LONGEST_NAME, Name, named, text, whole } from "./internal/Fields.ts"
 import { pushEvents, pushMethods } from "./PushProtocol.ts"
 
@@ -215,7 +216,8 @@ export const methods = {
       )
     })
   },
-  ...pushMethods
+  ...pushMethods,
+  ...agentMethods
 } as const
 export type Methods = typeof methods
 export type Method = keyof Methods
@@ -284,7 +286,8 @@ export const events = {
     })
   },
   HEARTBEAT: { about: "The gateway is there.", params: Schema.Struct({ at: whole("Unix milliseconds.") }) },
-  ...pushEvents
+  ...pushEvents,
+  ...agentEvents
 } as const
 export type Events = typeof events
 export type EventType = keyof Events

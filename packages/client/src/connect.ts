@@ -3,6 +3,7 @@ import * as Client from "./Client.ts"
 import type { ClientError } from "./ClientError.ts"
 import type { Call, Event, Params, Result, Welcome } from "./Protocol.ts"
 import type * as Push from "./Push.ts"
+import { type Handler, type ServeOptions, type Task, type TaskAnswer, TaskError, type Usage } from "./Serve.ts"
 
 /** What each method of a `Push` gives, as promises. */
 export interface PushConnection {
@@ -18,6 +19,17 @@ export interface PushConnection {
   readonly presence: (channel: string) => Promise<Result<"presence.query">>
 }
 
+/** The platform's `AbortSignal`, which is not among the types of the language. */
+type Signal = Parameters<Parameters<typeof Effect.promise>[0]>[0]
+
+/** What a handler of tasks is given besides the task. */
+export interface TaskContext {
+  /** Aborted when the task is one's own no more. */
+  readonly signal: Signal
+  /** See `Serve.Progress`. */
+  readonly progress: (usage?: Usage) => Promise<void>
+}
+
 /** A connection to the control plane, for programs without Effect. What fails rejects with a `ClientError`. */
 export interface Connection {
   readonly welcome: () => Welcome
@@ -28,6 +40,15 @@ export interface Connection {
   readonly events: () => AsyncIterable<Event>
   /** Channels that are published in and heard. */
   readonly push: PushConnection
+  /**
+   * Takes the tasks of agents that are outside; see `Client.serve`. What `handler` throws fails the task: a `TaskError` says
+   * whether it may be tried again. Resolves, once the gateway knows, with what ends it.
+   */
+  readonly serve: (
+    agents: string | ReadonlyArray<string>,
+    handler: (task: Task, context: TaskContext) => Promise<TaskAnswer>,
+    options?: ServeOptions
+  ) => Promise<() => Promise<void>>
   readonly close: () => Promise<void>
 }
 
@@ -90,6 +111,16 @@ export const connect = async (url: string, options?: Client.ClientOptions): Prom
         nack: (...args) => promised(client.push.nack(...args)),
         history: (...args) => promised(client.push.history(...args)),
         presence: (...args) => promised(client.push.presence(...args))
+      },
+      serve: async (agents, handler, serving) => {
+        const own = await Effect.runPromise(Scope.fork(scope, ExecutionStrategy.sequential))
+        const handled: Handler = (task, progress) =>
+          Effect.tryPromise({
+            try: (signal) => handler(task, { signal, progress: (usage) => Effect.runPromise(progress(usage)) }),
+            catch: (error) => (error instanceof TaskError ? error : new TaskError({ message: String(error) }))
+          })
+        await promised(Scope.extend(client.serve(agents, handled, serving), own))
+        return () => Effect.runPromise(Scope.close(own, Exit.void))
       },
       close
     }

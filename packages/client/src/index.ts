@@ -1,5 +1,6 @@
 export * as Client from "./Client.ts"
 export { ClientError } from "./ClientError.ts"
-export { type Connection, connect } from "./connect.ts"
+export { type Connection, connect, type TaskContext } from "./connect.ts"
 export * as Protocol from "./Protocol.ts"
 export type * as Push from "./Push.ts"
+export { type ServeOptions, type Task, type TaskAnswer, TaskError, type Usage } from "./Serve.ts"

@@ -1,32 +1,25 @@
-import { Array, type Context, Effect, Layer, Option } from "effect"
+import { Clock, type Context, Effect, Layer, Option } from "effect"
 import type { GatewayConfig, GatewayConfigInput } from "./domain/Config.ts"
 import { decodeConfig } from "./domain/ConfigProblems.ts"
 import type { AgentRunError, GatewayConfigError, GatewayStartError, SchedulerError } from "./domain/Errors.ts"
 import type { RunResult, RunTask } from "./domain/Run.ts"
 import * as GatewayServiceModule from "./GatewayService.ts"
-import * as AccessControl from "./harness/AccessControl.ts"
 import * as AdmissionModule from "./harness/Admission.ts"
+import * as BuiltIns from "./harness/BuiltIns.ts"
 import type { SchedulingPolicy } from "./harness/Policy.ts"
 import * as PolicyEngineModule from "./harness/PolicyEngine.ts"
-import * as AdaptiveHeartbeat from "./harness/policies/AdaptiveHeartbeat.ts"
-import * as BusinessHours from "./harness/policies/BusinessHours.ts"
-import * as CircuitBreaker from "./harness/policies/CircuitBreaker.ts"
-import * as CostBudget from "./harness/policies/CostBudget.ts"
-import * as EventMerging from "./harness/policies/EventMerging.ts"
-import * as LoopGuard from "./harness/policies/LoopGuard.ts"
-import * as QuietHours from "./harness/policies/QuietHours.ts"
-import * as RateLimit from "./harness/policies/RateLimit.ts"
-import * as RequireApproval from "./harness/policies/RequireApproval.ts"
-import * as SenderRate from "./harness/policies/SenderRate.ts"
+import type { RequireApprovalOptions } from "./harness/policies/RequireApproval.ts"
 import { LongestSleep } from "./internal/Alarm.ts"
 import * as SupervisorModule from "./internal/Supervisor.ts"
 import * as Opening from "./Opening.ts"
 import { component } from "./Phases.ts"
+import * as ReconfigurationModule from "./Reconfiguration.ts"
 import * as AgentHealthModule from "./records/AgentHealth.ts"
 import * as AuditLogModule from "./records/AuditLog.ts"
 import * as BudgetLedgerModule from "./records/BudgetLedger.ts"
 import * as EventBusModule from "./records/EventBus.ts"
 import * as JournalModule from "./records/Journal.ts"
+import { LiveConfig } from "./records/LiveConfig.ts"
 import * as SessionStoreModule from "./records/SessionStore.ts"
 import * as StorageWatch from "./records/StorageWatch.ts"
 import type { Store } from "./records/Store.ts"
@@ -49,12 +42,13 @@ export interface GatewayOptions {
   /** Where answers can be sent, by their `name`. Default: none. */
   readonly channels?: ReadonlyArray<Channel>
   /** Says what category an event is of, for `policies.requireApprovalFor`. See `RequireApproval.make`. */
-  readonly classify?: RequireApproval.RequireApprovalOptions["classify"]
+  readonly classify?: RequireApprovalOptions["classify"]
 }
 
 /** What a gateway gives: the seven subsystems, and what they share. */
 export type Services =
   | GatewayServiceModule.GatewayService
+  | ReconfigurationModule.Reconfiguration
   | SchedulerModule.Scheduler
   | WebhookRouterModule.WebhookRouter
   | AdmissionModule.Admission
@@ -74,35 +68,11 @@ export type Services =
 /** Why a gateway does not start: its configuration is wrong, or a part of it did not. */
 export type StartError = GatewayConfigError | SchedulerError | GatewayStartError
 
-/** The built-in policies a configuration asks for: those that decide, and those that are only asked. */
-const builtIns = (
-  { accessControl, policies }: GatewayConfig,
-  { classify }: Pick<GatewayOptions, "classify">
-): { readonly policies: ReadonlyArray<SchedulingPolicy>; readonly shadows: ReadonlyArray<SchedulingPolicy> } => {
-  const all = [
-    AccessControl.make(accessControl),
-    LoopGuard.make(policies.loopGuard),
-    AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
-    ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
-    ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
-    CircuitBreaker.make(policies.circuitBreaker),
-    CostBudget.make(),
-    SenderRate.make(policies.maxPerSenderPerMinute),
-    RateLimit.make(),
-    ...(policies.requireApprovalFor.length === 0
-      ? []
-      : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
-    EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
-  ]
-  const [decide, shadows] = Array.partition(all, ({ _tag }) => policies.shadow.some((tag) => tag === _tag))
-  return { policies: decide, shadows }
-}
-
 /** The policies a configuration asks for. */
 export const builtInPolicies = (
   config: GatewayConfig,
   options: Pick<GatewayOptions, "classify"> = {}
-): ReadonlyArray<SchedulingPolicy> => builtIns(config, options).policies
+): ReadonlyArray<SchedulingPolicy> => BuiltIns.make(config, options).policies
 
 /** `layer`, unless the surroundings already give the service: so any subsystem can be replaced from outside. */
 const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E, R>): Layer.Layer<I, E, R> =>
@@ -110,10 +80,11 @@ const replaceable = <I, S, E, R>(tag: Context.Tag<I, S>, layer: Layer.Layer<I, E
     Effect.map(Effect.serviceOption(tag), (given) => (Option.isSome(given) ? Layer.succeed(tag, given.value) : layer))
   )
 
-const compose = (config: GatewayConfig, options: GatewayOptions) => {
+const compose = (live: LiveConfig, options: GatewayOptions) => {
+  const { config } = live
   const { limits } = config
   const engine = PolicyEngineModule.layer({
-    ...builtIns(config, options),
+    ...BuiltIns.make(config, options),
     policyTimeoutMs: limits.policyTimeoutMs
   })
   // From the records outwards: what is built first is closed last.
@@ -149,11 +120,10 @@ const compose = (config: GatewayConfig, options: GatewayOptions) => {
       component("services", "Scheduler", replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)))
     )
   )
-  const services = component("services", "GatewayService", GatewayServiceModule.layer(config)).pipe(
-    Layer.provideMerge(sources),
-    Layer.provideMerge(harness),
-    Layer.provideMerge(runs)
-  )
+  const services = Layer.merge(
+    component("services", "GatewayService", GatewayServiceModule.layer(live)),
+    component("services", "Reconfiguration", ReconfigurationModule.layer(live, options))
+  ).pipe(Layer.provideMerge(sources), Layer.provideMerge(harness), Layer.provideMerge(runs))
   const channels = (options.channels ?? []).reduce<Layer.Layer<never, GatewayStartError, SupervisorModule.Supervisor>>(
     (before, { name, start }) =>
       start === undefined
@@ -176,7 +146,11 @@ export const layer = (
   config: GatewayConfigInput = {},
   options: GatewayOptions = {}
 ): Layer.Layer<Services, StartError, Store | AgentRunner> =>
-  Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => compose(decoded, options)))
+  Layer.unwrapEffect(
+    Effect.zipWith(decodeConfig(config), Clock.currentTimeMillis, (decoded, now) =>
+      compose(new LiveConfig(decoded, new Date(now)), options)
+    )
+  )
 
 /**
  * A gateway for tests: records in memory, an agent that answers with what `respond` returns. With a `TestClock` its time is

@@ -3,7 +3,6 @@ import { type AbortOptions, make as makeAbort } from "./Abort.ts"
 import type { BudgetRange, BudgetReport } from "./domain/Budget.ts"
 import type { BusEvent, BusTag, Lagged } from "./domain/BusEvent.ts"
 import { parseZone } from "./domain/Calendar.ts"
-import type { GatewayConfig } from "./domain/Config.ts"
 import type { Delivery } from "./domain/Delivery.ts"
 import { AgentRunError, GatewayError, PolicyViolationError } from "./domain/Errors.ts"
 import { type Approval, type EventRecord, isFinal } from "./domain/EventRecord.ts"
@@ -24,6 +23,7 @@ import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.
 import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
+import type { LiveConfig } from "./records/LiveConfig.ts"
 import * as Retention from "./records/Retention.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import * as Spending from "./records/Spending.ts"
@@ -146,7 +146,7 @@ const MOST_APPROVALS = 1_000
 
 const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 
-export const make = (config: GatewayConfig) =>
+export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config" | "status">) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
@@ -255,10 +255,12 @@ export const make = (config: GatewayConfig) =>
     yield* Effect.addFinalizer(() =>
       Effect.ignoreLogged(journal.step((tx) => audit.append(tx, { kind: "gateway.stopped", data: { ...summary() } })))
     )
-    const retention = yield* Retention.make(config.retention, Object.keys(config.agents))
-    const prune = Effect.zipRight(
-      sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),
-      retention.prune(dispatcher.isActive)
+    const retention = yield* Retention.make(config.retention, () => Object.keys(config.agents))
+    const prune = Effect.suspend(() =>
+      Effect.zipRight(
+        sessions.prune(config.accessControl.sessionTtlDays * 86_400_000, dispatcher.isActive),
+        retention.prune(dispatcher.isActive)
+      )
     )
     yield* supervise("pruning", Effect.forever(Effect.zipRight(prune, Effect.sleep("1 hour"))))
 
@@ -306,10 +308,12 @@ export const make = (config: GatewayConfig) =>
               waiting: dispatcher.waiting(),
               running: dispatcher.running()
             },
+            agents: dispatcher.agents(),
             deliveries: outbox.counts(),
             scheduler: scheduler.status(),
             switches,
             held: crashLoop.held(),
+            config: configStatus(),
             components: supervisor.components()
           }
         }),
@@ -358,4 +362,4 @@ export const make = (config: GatewayConfig) =>
     })
   })
 
-export const layer = (config: GatewayConfig) => Layer.scoped(GatewayService, make(config))
+export const layer = (live: Pick<LiveConfig, "config" | "status">) => Layer.scoped(GatewayService, make(live))

@@ -18,6 +18,7 @@ export type { Route } from "./domain/Routing.ts"
 export type * from "./domain/Run.ts"
 export type * from "./domain/Session.ts"
 export type {
+  AgentStatus,
   ComponentStatus,
   GatewayStats,
   GatewayStatus,
@@ -46,6 +47,7 @@ export * as Alarm from "./internal/Alarm.ts"
 export * as KeyedLock from "./internal/KeyedLock.ts"
 export { Supervisor, supervise } from "./internal/Supervisor.ts"
 export * as Phases from "./Phases.ts"
+export { Reconfiguration, type ReconfigurationShape } from "./Reconfiguration.ts"
 export { AuditLog } from "./records/AuditLog.ts"
 export { BudgetLedger } from "./records/BudgetLedger.ts"
 export { EventBus } from "./records/EventBus.ts"

@@ -1035,6 +1035,16 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       expect(yield* commitsFor(100)).toBe(1)
       expect(yield* commitsFor(2)).toBe(3)
     }),
+  "limits.maxWaitingRuns": () =>
+    differ(
+      Effect.gen(function* () {
+        yield* (yield* GatewayService).pause()
+        yield* submit(event())
+        return yield* Effect.match(submit(event()), { onFailure: ({ reason }) => reason, onSuccess: () => "taken" })
+      }),
+      [limits({}), "taken"],
+      [limits({ maxWaitingRuns: 1 }), "overloaded"]
+    ),
   "limits.maxConcurrentRuns": () =>
     differ(
       Effect.gen(function* () {

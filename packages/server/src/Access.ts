@@ -25,6 +25,8 @@ export interface AccessShape {
   readonly addressOf: (head: Pick<HttpHead, "peer" | "headers">) => string
   /** All of it, for a request with a bearer token: who asks, if they may do this. */
   readonly admit: (head: HttpHead, action: Scopes.Action) => Either.Either<Principal, Denied>
+  /** Takes other configured tokens in place of those there are. Connections that go by one that is gone, or is for something else now, are closed. */
+  readonly reconfigure: (tokens: AccessOptions["tokens"]) => void
   /** Calls `listener` with the `tokenId` of each token that was revoked, or has expired, until the scope closes. */
   readonly onRevoked: (listener: (tokenId: string) => void) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -66,12 +68,16 @@ const make = ({ environmentToken, maxFailedAttempts, tokens, trustedProxies, ...
     const origin = Origins.make(options, address)
     const attempts = Attempts.make(maxFailedAttempts)
     const peerOf = makePeerOf(trustedProxies)
-    const given = Object.entries(tokens).map(([name, { scopes, token }]): readonly [Principal, typeof token] => [
-      { name, scopes, tokenId: `config:${name}` },
-      token
-    ])
-    if (environmentToken !== undefined) given.push([ENVIRONMENT, environmentToken])
-    const configured = given.map(([principal, token]) => ({ principal, digest: digest(Redacted.value(token)) }))
+    const listeners = new Set<(tokenId: string) => void>()
+    const known = (tokens: AccessOptions["tokens"]) => {
+      const given = Object.entries(tokens).map(([name, { scopes, token }]): readonly [Principal, typeof token] => [
+        { name, scopes, tokenId: `config:${name}` },
+        token
+      ])
+      if (environmentToken !== undefined) given.push([ENVIRONMENT, environmentToken])
+      return given.map(([principal, token]) => ({ principal, digest: digest(Redacted.value(token)) }))
+    }
+    let configured = known(tokens)
     if (!address.loopback && configured.length === 0 && stored.count(yield* Clock.currentTimeMillis) === 0) {
       return yield* new GatewayConfigError({
         path: "host",
@@ -124,7 +130,23 @@ const make = ({ environmentToken, maxFailedAttempts, tokens, trustedProxies, ...
           const held = principal.scopes.join(", ")
           return yield* deny("not-allowed", `${principal.name}'s token is for ${held}; that does not include ${action}`)
         }),
-      onRevoked: stored.onEnd
+      reconfigure: (tokens) => {
+        const before = configured
+        configured = known(tokens)
+        for (const { digest, principal } of before) {
+          const now = configured.find((one) => one.principal.tokenId === principal.tokenId)
+          const same = now?.digest.equals(digest) === true && now.principal.scopes.join() === principal.scopes.join()
+          if (!same) for (const listener of listeners) listener(principal.tokenId)
+        }
+      },
+      onRevoked: (listener) =>
+        Effect.zipRight(
+          stored.onEnd(listener),
+          Effect.acquireRelease(
+            Effect.sync(() => void listeners.add(listener)),
+            () => Effect.sync(() => void listeners.delete(listener))
+          )
+        )
     })
   })
 

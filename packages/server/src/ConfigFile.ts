@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto"
 import { readFileSync, statSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { GatewayConfigError } from "@postilion/gateway"
@@ -39,6 +40,8 @@ export interface Loaded {
   /** The file, as an absolute path. */
   readonly file: string
   readonly config: PostilionConfig
+  /** SHA-256 of the file's text. */
+  readonly digest: string
   /** What works and had better be written otherwise. */
   readonly warnings: ReadonlyArray<FileNotice>
   /** Every value that holds, with those nobody wrote. */
@@ -150,6 +153,8 @@ const settingsOf = (
   return settings
 }
 
+export const digestOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex")
+
 /** Reads a configuration from a text. `file` is what the text is called, and where secrets in files are looked for. */
 export const parse = (
   text: string,
@@ -191,7 +196,13 @@ export const parse = (
     return Either.left(new GatewayConfigError({ path: problems[0]?.path ?? "", message, problems }))
   }
   const warnings = (placed?.warnings ?? []).map(({ at, message, path }) => noticeAt(source, file, at, path, message))
-  return Either.right({ file, config, warnings, settings: settingsOf(config, source, placed?.places ?? new Map()) })
+  return Either.right({
+    file,
+    config,
+    digest: digestOf(text),
+    warnings,
+    settings: settingsOf(config, source, placed?.places ?? new Map())
+  })
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type EventRecord, GatewayError, type GatewayEvent, GatewayService } from "@postilion/gateway"
+import { type EventRecord, GatewayError, type GatewayEvent, GatewayService, Reconfiguration } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Deferred, Effect, Stream } from "effect"
 import type { AccessShape, Principal } from "./Access.ts"
@@ -6,8 +6,6 @@ import type { Action } from "./Scopes.ts"
 import { CHANNEL as WEBSOCKET } from "./socket/Rooms.ts"
 
 export interface ConversationsOptions {
-  /** What a sender without access is answered. */
-  readonly replyToUnknown: string | undefined
   /** Where a message may have its answer sent, besides being answered here. */
   readonly channels: ReadonlySet<string>
 }
@@ -50,7 +48,8 @@ export const isOpenTo =
   (event: GatewayEvent): boolean =>
     access.allows(principal, action) || wasSaidBy(principal.name, event)
 
-const answerOf = (record: EventRecord, { replyToUnknown }: ConversationsOptions) => {
+/** `replyToUnknown`: what a sender without access is answered. */
+const answerOf = (record: EventRecord, replyToUnknown: string | undefined) => {
   const { event, policy, reason, run } = record
   if (run !== undefined && run.state !== "completed") {
     return Effect.fail(
@@ -70,9 +69,12 @@ const answerOf = (record: EventRecord, { replyToUnknown }: ConversationsOptions)
 }
 
 /** Conversations over HTTP: a message is an event of the source `channel`, and its answer that of the run. */
-export const make = (options: ConversationsOptions): Effect.Effect<Conversations, never, GatewayService> =>
+export const make = (
+  options: ConversationsOptions
+): Effect.Effect<Conversations, never, GatewayService | Reconfiguration> =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
+    const { current } = yield* Reconfiguration
     const closing = yield* Deferred.make<void>()
 
     /** Waits for the first decision on an event. */
@@ -122,7 +124,9 @@ export const make = (options: ConversationsOptions): Effect.Effect<Conversations
         // Where another run of its session took it over, that one's answer is its answer.
         const last = run?.state === "merged" && mergedInto !== undefined ? yield* end(mergedInto) : own
         const whole = { ...last.record, event }
-        return last.held ? { record: whole, held: true } : yield* answerOf(whole, options)
+        return last.held
+          ? { record: whole, held: true }
+          : yield* answerOf(whole, current().accessControl.replyToUnknown)
       })
     const closed = (eventId: string) =>
       Effect.zipRight(

@@ -1,4 +1,4 @@
-import { supervise, WebhookRouter } from "@postilion/gateway"
+import { Reconfiguration, supervise, WebhookRouter } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, Layer } from "effect"
 import * as Access from "./Access.ts"
@@ -25,8 +25,6 @@ import * as Stopping from "./Stopping.ts"
 export interface HttpDoorOptions extends Conversations.ConversationsOptions {
   /** Milliseconds that runs under way get to finish when the door closes. */
   readonly drainDeadlineMs: number
-  /** The agents there are. */
-  readonly agents: ReadonlyArray<string>
 }
 
 const WEBHOOKS = "/webhooks"
@@ -34,9 +32,11 @@ const WEBHOOKS = "/webhooks"
 /** Bytes of sessions that are imported at a time: they are held in memory, and written in one step. */
 const LARGEST_IMPORT = 16 * 1_048_576
 
-const make = ({ agents, drainDeadlineMs, ...options }: HttpDoorOptions) =>
+const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
+    const { current } = yield* Reconfiguration
+    const agents = () => Object.keys(current().agents)
     const webhooks = yield* WebhookRouter
     const access = yield* Access.Access
     const conversations = yield* Conversations.make(options)

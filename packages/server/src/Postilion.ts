@@ -1,14 +1,16 @@
 import type { SqlClient } from "@effect/sql"
 import { AgentRunner, type ChannelConnectionError, Gateway, Phases, type Store } from "@postilion/gateway"
-import { Context, Effect, Layer, Option, Record, type Redacted } from "effect"
+import { Context, Effect, Layer, Option, type Redacted } from "effect"
 import * as Access from "./Access.ts"
 import * as AuditSigning from "./AuditSigning.ts"
 import * as AgentModels from "./agents/AgentModels.ts"
 import * as Channels from "./Channels.ts"
 import * as ConfigFile from "./ConfigFile.ts"
+import * as ConfigReload from "./ConfigReload.ts"
 import * as HttpDoor from "./HttpDoor.ts"
 import * as HttpListener from "./HttpListener.ts"
 import * as Observability from "./Observability.ts"
+import * as OutsideAgents from "./OutsideAgents.ts"
 import { decodeConfig, environmentToken, type PostilionConfig, type PostilionConfigInput } from "./PostilionConfig.ts"
 import * as Push from "./push/Push.ts"
 import * as Shutdown from "./Shutdown.ts"
@@ -38,6 +40,7 @@ const compose = (
     maxBodyBytes,
     maxFailedAttempts,
     observability,
+    outside,
     port,
     push,
     ssl: _ssl,
@@ -50,8 +53,7 @@ const compose = (
   { environmentToken, tls }: Surroundings,
   options: Gateway.GatewayOptions
 ) => {
-  const gateway = { ...rest, agents: Record.map(agents, AgentModels.withoutModel) }
-  const { replyToUnknown } = gateway.accessControl
+  const gateway = { ...rest, agents: AgentModels.withoutModels(agents) }
   const rooms = new Rooms()
   const channels = [...(options.channels ?? []), ...Channels.make(outward), rooms.channel]
   const access = Access.layer({
@@ -63,28 +65,37 @@ const compose = (
     maxFailedAttempts
   })
   // From the socket outwards: what is built first is closed last.
-  const http = HttpDoor.layer({
-    drainDeadlineMs,
-    agents: Object.keys(agents),
-    replyToUnknown,
-    channels: new Set(Object.keys(outward))
-  })
-  const socket = SocketDoor.layer({ ...webSocket, rooms, agents: Object.keys(gateway.agents) })
+  const http = HttpDoor.layer({ drainDeadlineMs, channels: new Set(Object.keys(outward)) })
+  const socket = SocketDoor.layer({ ...webSocket, rooms })
   return Phases.component("channels", "HttpDoor", http).pipe(
     // Closed once what still ran has answered.
     Layer.provide(Phases.component("channels", "SocketDoor", socket)),
     Layer.provide(Phases.component("channels", "Push", Push.layer(push))),
-    Layer.provide(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
+    Layer.provideMerge(Phases.component("channels", "Access", Layer.provideMerge(access, Tokens.layer))),
     Layer.provide(Stopping.layer),
     Layer.provideMerge(Shutdown.layer),
     Layer.provideMerge(Gateway.layer(gateway, { ...options, channels })),
+    Layer.provide(OutsideAgents.layer(outside)),
     Layer.provideMerge(Phases.component("bus", "SqliteStorage", SqliteStorage.layer({ filename: storage }))),
     Layer.provide(Phases.layer),
     Layer.provideMerge(HttpListener.layer({ host, port, maxBodyBytes, bodyTimeoutMs, tls })),
-    Layer.provide(AgentModels.layer(agents)),
+    Layer.provideMerge(AgentModels.layer(agents)),
     Layer.provide(Observability.layer(observability))
   )
 }
+
+const build = (decoded: PostilionConfig, options: Gateway.GatewayOptions) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const audit = yield* AuditSigning.load(decoded.audit)
+      const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
+      return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
+    })
+  )
+
+/** What a program gets. */
+export type Services = Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown
+export type StartError = Gateway.StartError | ChannelConnectionError
 
 /**
  * The whole of Postilion in one process: the gateway, its records in a SQLite file, its HTTP door. Needs an `AgentRunner`; any
@@ -107,36 +118,37 @@ const compose = (
 export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
-): Layer.Layer<
-  Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown,
-  Gateway.StartError | ChannelConnectionError,
-  AgentRunner
-> =>
-  Layer.unwrapEffect(
-    Effect.gen(function* () {
-      const decoded = yield* decodeConfig(config)
-      const audit = yield* AuditSigning.load(decoded.audit)
-      const tls = decoded.ssl === undefined ? undefined : yield* Tls.read(decoded.ssl)
-      return compose(decoded, { environmentToken: yield* environmentToken, tls }, { audit, ...options })
-    })
-  )
+): Layer.Layer<Services, StartError, AgentRunner> =>
+  Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => build(decoded, options)))
+
+export interface FileOptions extends Gateway.GatewayOptions {
+  /** What holds whatever the file says, also when it is read again. */
+  readonly override?: (config: PostilionConfig) => PostilionConfig
+}
 
 /**
- * The same from a `gateway.yaml`. Agents without a `model` are run by the offline one, which says so in its answers, unless the
- * surroundings give an `AgentRunner`. Warnings are logged. Fails with a `GatewayConfigError` that shows every problem of the file.
+ * The same from a `gateway.yaml`, which is followed: see `ConfigReload.layer`. Agents without a `model` are run by the offline
+ * one, which says so in its answers, unless the surroundings give an `AgentRunner`. Warnings are logged. Fails with a
+ * `GatewayConfigError` that shows every problem of the file.
  */
-export const layerFile = (path: string, options: Gateway.GatewayOptions = {}) =>
+export const layerFile = (
+  path: string,
+  { override = (config) => config, ...options }: FileOptions = {}
+): Layer.Layer<Services | ConfigReload.ConfigReload, StartError> =>
   Layer.unwrapEffect(
     Effect.gen(function* () {
-      const { config, warnings } = yield* ConfigFile.load(path, {
+      const file = ConfigFile.load(path, {
         adapters: options.adapters,
         channels: options.channels?.map(({ name }) => name)
       })
-      for (const { column, file, line, message } of warnings)
-        yield* Effect.logWarning(`${file}:${line}:${column}: ${message}`)
+      const read = Effect.map(file, (loaded) => ({ ...loaded, config: override(loaded.config) }))
+      const loaded = yield* read
+      yield* ConfigReload.logWarnings(loaded)
       const given = yield* Effect.serviceOption(AgentRunner)
-      return layer(config, options).pipe(
-        Layer.provide(Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline)
+      const runner = Option.isSome(given) ? Layer.succeed(AgentRunner, given.value) : AgentModels.offline
+      return ConfigReload.layer({ read, loaded }).pipe(
+        Layer.provideMerge(build(loaded.config, options)),
+        Layer.provide(runner)
       )
     })
   )

@@ -9,12 +9,14 @@ import {
   section,
   withDefault
 } from "@postilion/gateway/domain/ConfigFields"
+import { problemError } from "@postilion/gateway/domain/ConfigProblem"
 import { configError } from "@postilion/gateway/domain/ConfigProblems"
 import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
-import { AgentConfig } from "./agents/AgentConfig.ts"
+import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
+import { OutsideConfig, outsideProblems } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
 import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
@@ -159,14 +161,25 @@ export const PostilionConfig = Schema.Struct({
   ),
   webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
   observability: section(ObservabilityConfig, "What is written to the log, and how."),
-  push: section(PushConfig, "Channels that are published in and heard.")
+  push: section(PushConfig, "Channels that are published in and heard."),
+  outside: withDefault(
+    OutsideConfig,
+    {},
+    "Agents that are programs of their own, by id: they connect to `/ws` and take the runs from there."
+  )
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded
 
 /** Checks a configuration and fills in its defaults. An unknown key is an error. */
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
-  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(Effect.mapError(configError))
+  Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
+    Effect.mapError(configError),
+    Effect.tap(({ agents, outside }) => {
+      const [problem] = [...agentProblems(agents), ...outsideProblems({ agents, outside })]
+      return problem === undefined ? Effect.void : problemError(problem)
+    })
+  )
 
 /** The operator's token in the environment variable `POSTILION_TOKEN`. An empty one is none that could be meant. */
 export const environmentToken: Effect.Effect<Redacted.Redacted<string> | undefined, GatewayConfigError> = Effect.gen(

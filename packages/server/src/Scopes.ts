@@ -1,10 +1,10 @@
 /**
  * What a token is for.
  *
- * - `operator`: all there is.
+ * - `operator`: all there is, but to be an agent: for that it connects as one.
  * - `viewer`: reads what goes on, and changes nothing.
  * - `client`: talks to agents, in sessions of its own.
- * - `agent`: as `client`, for a program that works for the gateway; and it may tell something to all.
+ * - `agent`: as `client`, for a program that works for the gateway: it may take an agent's tasks, and tell something to all.
  */
 export const SCOPES = ["operator", "agent", "client", "viewer"] as const
 export type Scope = (typeof SCOPES)[number]
@@ -16,6 +16,8 @@ const publish: ReadonlyArray<Scope> = talk
 /** Reaches everyone, so a client may not. */
 const tellAll: ReadonlyArray<Scope> = ["operator", "agent"]
 const operate: ReadonlyArray<Scope> = ["operator"]
+/** Within what each agent's own settings let one do. */
+const work: ReadonlyArray<Scope> = ["agent"]
 const everyone: ReadonlyArray<Scope> = SCOPES
 
 /** Who may do what, at whichever door: the one table. What is not in it, nobody may do. */
@@ -57,6 +59,10 @@ const TABLE = {
   "push.dead-letters.list": read,
   "push.dead-letters.replay": operate,
   "push.dead-letters.drop": operate,
+  "agent.serve": work,
+  "task.renew": work,
+  "task.complete": work,
+  "task.fail": work,
   "agents.list": everyone,
   ping: everyone,
   "tokens.create": operate,

@@ -1,6 +1,8 @@
 export * as Access from "./Access.ts"
 export * as CallbackChannel from "./CallbackChannel.ts"
 export * as ConfigFile from "./ConfigFile.ts"
+export * as ConfigReload from "./ConfigReload.ts"
+export { type CreateOptions, createGateway, type PromiseGateway, type PromisePolicy } from "./createGateway.ts"
 export * as HttpDoor from "./HttpDoor.ts"
 export * as HttpListener from "./HttpListener.ts"
 export { HttpAddress, type HttpAddressShape } from "./HttpListener.ts"

@@ -6,7 +6,7 @@ import { type Delivery, GatewayService, type OutboundMessage } from "@postilion/
 import { CallbackChannel, type PostilionConfigInput } from "@postilion/server"
 import { Effect, Exit, Redacted, TestClock } from "effect"
 import { start, urlOf } from "./ChildServer.ts"
-import { answer, inTurn, receiver, reset, silence } from "./Receiver.ts"
+import { answer, inTurn, type Received, receiver, reset, silence } from "./Receiver.ts"
 import {
   ADA,
   as,
@@ -65,7 +65,7 @@ describe("a callback", () => {
       Effect.gen(function* () {
         const { received, url } = yield* receiver(answer(200))
         expect(yield* channelTo(url).send(message)).toEqual({ reference: "HTTP 200" })
-        const [{ body, headers } = { body: "", headers: {} }] = received
+        const { body, headers }: Received = received[0] ?? { path: "", body: "", headers: {} }
         expect(JSON.parse(body)).toEqual({
           type: "run.completed",
           timestamp: "1970-01-01T00:00:00.000Z",

@@ -1,11 +1,19 @@
-import { existsSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it, vi } from "@effect/vitest"
 import { EventBus, GatewayService } from "@postilion/gateway"
 import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import * as EventBusModule from "@postilion/gateway/records/EventBus"
-import { CallbackChannel, HttpAddress, Postilion, PostilionConfig, type PostilionConfigInput } from "@postilion/server"
+import {
+  CallbackChannel,
+  ConfigFile,
+  HttpAddress,
+  Postilion,
+  PostilionConfig,
+  type PostilionConfigInput
+} from "@postilion/server"
 import { Effect, Layer } from "effect"
+import { type Shape, shapeOf } from "../src/config/Shape.ts"
 import { sslOf } from "./Fixtures.ts"
 import { receiver, silence } from "./Receiver.ts"
 import {
@@ -57,6 +65,16 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     expect((yield* request("/status", as("v1ewer"))).status).toBe(200)
     expect((yield* request("/pause", { ...as("v1ewer"), method: "POST" })).status).toBe(403)
   }).pipe(Effect.provide(server({ tokens: { bob: "s3cr3t", vera: { token: "v1ewer", scopes: ["viewer"] } } }))),
+  // More of it in OutsideAgents.test.ts.
+  outside: Effect.gen(function* () {
+    const { body } = yield* request("/status", as(ADA))
+    expect(body.agents).toMatchObject([
+      { id: "agent", limit: 8 },
+      { id: "far", limit: 0 }
+    ])
+    const error = 'outside.near: there is no agent "near"; agents: agent'
+    expect(yield* failure({ outside: { near: {} } })).toContain(error)
+  }).pipe(Effect.provide(server({ agents: { agent: {}, far: {} }, outside: { far: {} } }))),
   // More of these in Access.test.ts.
   maxFailedAttempts: Effect.gen(function* () {
     expect((yield* request("/status", as("wrong"))).status).toBe(401)
@@ -256,4 +274,44 @@ describe("N33: every key has an effect", () => {
     expect(Object.keys(effects).sort()).toEqual(own.sort())
   })
   for (const [key, effect] of Object.entries(effects)) it.live(key, () => effect)
+
+  /** Where the keys below those above are exercised; those of the gateway are in its own Config.test.ts. */
+  const exercised: Readonly<Record<string, string>> = {
+    "agents.*": "AgentModels.test.ts",
+    "tokens.*": "Tokens.test.ts",
+    ssl: "Tls.test.ts",
+    audit: "AuditSigning.test.ts",
+    "channels.*": "Postilion.test.ts",
+    webSocket: "WebSocketLimits.test.ts",
+    observability: "Postilion.test.ts"
+  }
+  const leavesOf = (shape: Shape, path = ""): ReadonlyArray<string> => {
+    switch (shape.kind) {
+      case "object":
+        return [...shape.keys].flatMap(([name, key]) => leavesOf(key.shape, path === "" ? name : `${path}.${name}`))
+      case "record":
+        return leavesOf(shape.value, `${path}.*`)
+      case "list":
+        return leavesOf(shape.item, path)
+      case "choice":
+        return shape.members.flatMap((member) => leavesOf(member, path))
+      case "value":
+        return [path]
+    }
+  }
+
+  it("nor is any key that only a file's schema shows", () => {
+    const inner = new Set(leavesOf(shapeOf(GatewayConfig.ast)))
+    const keys = leavesOf(ConfigFile.shape).filter((key) => !inner.has(key) && key.includes("."))
+    expect(keys.length).toBeGreaterThan(20)
+    for (const key of keys) {
+      const name = key.slice(key.lastIndexOf(".") + 1)
+      const file = exercised[key.slice(0, key.lastIndexOf("."))] ?? exercised[key]
+      expect(file, `${key} is exercised nowhere`).toBeDefined()
+      if (name === "*") continue
+      expect(readFileSync(join(import.meta.dirname, file ?? ""), "utf8"), `${key} in ${file}`).toMatch(
+        new RegExp(`\\b${name}\\b`)
+      )
+    }
+  })
 })

@@ -3,6 +3,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from "nod
 import { Effect } from "effect"
 
 export interface Received {
+  readonly path: string
   readonly headers: IncomingHttpHeaders
   readonly body: string
 }
@@ -33,7 +34,7 @@ export const receiver = (act: Act = answer(204)) =>
           body += chunk
         })
         request.on("end", () => {
-          const one = { headers: request.headers, body }
+          const one = { path: request.url ?? "", headers: request.headers, body }
           received.push(one)
           act(response, one, received.length - 1)
         })

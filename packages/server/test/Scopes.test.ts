@@ -54,6 +54,10 @@ const EXPECTED: { readonly [A in Action]: string } = {
   "push.dead-letters.list": "o  v",
   "push.dead-letters.replay": "o   ",
   "push.dead-letters.drop": "o   ",
+  "agent.serve": " a  ",
+  "task.renew": " a  ",
+  "task.complete": " a  ",
+  "task.fail": " a  ",
   "agents.list": "oacv",
   ping: "oacv"
 }

@@ -20,7 +20,7 @@ export const tempDir = Effect.acquireRelease(
   (dir) => Effect.sync(() => rmSync(dir, { recursive: true, force: true }))
 )
 
-type Respond = (task: RunTask) => Effect.Effect<RunResult, AgentRunError>
+export type Respond = (task: RunTask) => Effect.Effect<RunResult, AgentRunError>
 
 export const result = (text: string): RunResult => ({
   text,

@@ -3,7 +3,7 @@ import { pathToFileURL } from "node:url"
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
 import type { SchedulingPolicy } from "@postilion/gateway"
-import { Effect } from "effect"
+import { Effect, Record } from "effect"
 import { type Loaded, load } from "../Configuration.ts"
 import { failed } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
@@ -32,10 +32,11 @@ const module = (file: string) =>
 /** The policies to judge by: those of another configuration, or those of a module beside the configured ones. */
 const candidates = (file: string, { config }: Loaded) =>
   Effect.gen(function* () {
-    const { Gateway } = yield* Effect.promise(() => import("@postilion/gateway"))
+    const { Gateway, Policy } = yield* Effect.promise(() => import("@postilion/gateway"))
     if (/\.(ya?ml|json)$/i.test(file)) return Gateway.builtInPolicies((yield* load(file)).config)
     const { default: exported } = yield* module(file)
-    const own = [exported].flat()
+    // A module that stands alone has no package to import: it is given what makes policies.
+    const own = [typeof exported === "function" ? exported(Policy) : exported].flat()
     const strange = own.findIndex((policy) => !isPolicy(policy))
     if (strange !== -1) {
       return yield* failed(
@@ -57,7 +58,7 @@ export const backtest = Command.make(
     policies: Options.text("policies").pipe(
       Options.withPseudoName("file"),
       Options.withDescription(
-        "Another configuration, whose built-in policies judge; or a module whose default export is a policy or several, which judge beside the configured ones, or in place of one of the same name."
+        "Another configuration, whose built-in policies judge, at the limits that were recorded; or a module of JavaScript, whose default export is a policy, several, or a function that is given `Policy` and makes them: they judge beside the configured ones, or in place of one of the same name."
       )
     ),
     from: time("from", "Events received from here on."),
@@ -71,7 +72,17 @@ export const backtest = Command.make(
       const policies = yield* candidates(file, loaded)
       const { Backtest } = yield* Effect.promise(() => import("@postilion/gateway"))
       const bar = progress("judging")
-      const { agents, limits, policies: configured, prices, timezone } = loaded.config
+      const { limits, policies: configured, prices, timezone } = loaded.config
+      // Without what only a server has to know of them.
+      const agents = Record.map(
+        loaded.config.agents,
+        ({ budget, instructions, maxConcurrentRuns, maxOutputTokens }) => ({
+          instructions,
+          maxOutputTokens,
+          ...(budget === undefined ? {} : { budget }),
+          ...(maxConcurrentRuns === undefined ? {} : { maxConcurrentRuns })
+        })
+      )
       const report = yield* Backtest.run({
         policies,
         config: { agents, limits, policies: configured, prices, timezone },

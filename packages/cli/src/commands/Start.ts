@@ -1,7 +1,10 @@
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
-import { Effect, Layer, Logger, Option } from "effect"
+import type { GatewayConfigError } from "@postilion/gateway"
+import type { Postilion as Server } from "@postilion/server"
+import { Effect, Logger, Option } from "effect"
 import { load } from "../Configuration.ts"
+import type { CliError } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { paint, say } from "../Output.ts"
 
@@ -23,23 +26,24 @@ export const start = Command.make(
     ),
     ...Flags.configured
   },
-  ({ config: given, logFormat, port }) =>
+  ({ config: given, logFormat, port }): Effect.Effect<void, CliError | GatewayConfigError | Server.StartError> =>
     Effect.gen(function* () {
       const { config, file } = yield* load(given)
       // What it writes is nobody else's business.
       process.umask(0o077)
       const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
-      const { OfflineRunner } = yield* Effect.promise(() => import("@postilion/agents"))
       const format = logFormat ?? config.observability.logFormat ?? "pretty"
-      const server = Postilion.layer({
-        ...config,
-        port: port ?? config.port,
-        observability: { ...config.observability, logFormat: format }
+      const server = Postilion.layerFile(file, {
+        override: (config) => ({
+          ...config,
+          port: port ?? config.port,
+          observability: { ...config.observability, logFormat: format }
+        })
       })
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress
         yield* say(`${paint("bold", "Postilion", "err")} at ${url}, as ${file} says; Ctrl-C stops it`)
         yield* (yield* Shutdown).requested
-      }).pipe(Effect.provide(server.pipe(Layer.provide(OfflineRunner.layer()))), Effect.provide(LOGS[format]))
+      }).pipe(Effect.provide(server), Effect.provide(LOGS[format]))
     })
 ).pipe(Command.withDescription("Runs the gateway until it is told to stop: by Ctrl-C, SIGTERM or `postilion stop`."))

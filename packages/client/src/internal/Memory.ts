@@ -26,6 +26,7 @@ export const make = () => {
   let subscription: { readonly filter: Params<"events.subscribe">["filter"]; cursor: string } | undefined
   const heard = new Map<string, Heard>()
   let toAsk: Heard | undefined
+  let serving: Params<"agent.serve"> | undefined
   let resumeToken: string | undefined
   let principal = ""
   let seq = 0
@@ -64,7 +65,8 @@ export const make = () => {
       ...[...heard.values()].map((channel): Again => ["push.subscribe", again(channel)]),
       ...(subscription === undefined
         ? []
-        : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const])
+        : [["events.subscribe", { filter: subscription.filter, since: subscription.cursor }] as const]),
+      ...(serving === undefined ? [] : [["agent.serve", serving] as const])
     ],
     /** Whether it was not told before; then that is where this client stands. */
     isNew: (event: Event): boolean => {
@@ -109,6 +111,9 @@ export const make = () => {
     left: (ref: Ref): void => void joined.delete(keyOf(ref)),
     subscribed: (filter: Params<"events.subscribe">["filter"], cursor: string): void => {
       subscription = { filter, cursor }
+    },
+    serves: (params: Params<"agent.serve">): void => {
+      serving = params.agents.length === 0 ? undefined : params
     },
     unsubscribed: (): void => {
       subscription = undefined

@@ -17,6 +17,11 @@ export const LimitsConfig = Schema.Struct({
   ),
   maxBatch: withDefault(BatchSize, 1_000, "Most steps written in one transaction, up to 10,000."),
   maxConcurrentRuns: withDefault(PositiveInt, 8, "Runs at a time, over all agents."),
+  maxWaitingRuns: withDefault(
+    PositiveInt,
+    10_000,
+    "Runs of one agent that may wait for their turn; then further events for it are refused as `overloaded`."
+  ),
   runTimeoutMs: withDefault(Positive, 600_000, "Milliseconds after which a run is interrupted."),
   runStallMs: withDefault(
     Positive,

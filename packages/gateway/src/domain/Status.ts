@@ -37,6 +37,15 @@ export interface ComponentStatus {
   readonly lastError: string | undefined
 }
 
+/** How an agent's runs stand. */
+export interface AgentStatus {
+  readonly id: string
+  readonly running: number
+  readonly waiting: number
+  /** Runs it may have at a time, as things stand: 0 for one that is outside, and not there. */
+  readonly limit: number
+}
+
 /** How the scheduler stands. */
 export interface SchedulerStatus {
   /** Whether jobs fire. */
@@ -45,6 +54,16 @@ export interface SchedulerStatus {
   readonly nextWake: Date | undefined
   /** Its next wake lies more than two minutes in the past: jobs that are due do not fire. */
   readonly stalled: boolean
+}
+
+/** How the configuration stands. */
+export interface ConfigStatus {
+  /** Since when it is as it is. */
+  readonly loadedAt: Date
+  /** Why the last one that was to take its place has not; `undefined` when it has. */
+  readonly error: string | undefined
+  /** Keys that have another value at the next start. */
+  readonly atRestart: ReadonlyArray<string>
 }
 
 export interface GatewayStatus {
@@ -69,8 +88,10 @@ export interface GatewayStatus {
     readonly waiting: number
     readonly running: number
   }
+  readonly agents: ReadonlyArray<AgentStatus>
   readonly deliveries: DeliveryCounts
   readonly scheduler: SchedulerStatus
+  readonly config: ConfigStatus
   /** Agents (`*`: all) that are not running. */
   readonly switches: Readonly<Record<string, SwitchMode>>
   /** Set after too many starts that a crash ended, until `release`. */

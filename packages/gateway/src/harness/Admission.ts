@@ -307,6 +307,12 @@ export const make = (config: GatewayConfig) =>
       if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
         return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
       }
+      if (dispatcher.isFull(agentId)) {
+        return new GatewayError({
+          reason: "overloaded",
+          message: `as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${config.limits.maxWaitingRuns}); try again in a second`
+        })
+      }
       return holds.counts.undecided < config.limits.maxInbox
         ? undefined
         : new GatewayError({

@@ -45,6 +45,13 @@ export interface PolicyEngineShape {
   ) => Judgement["shadows"]
   /** What shadows said was recorded with a decision. */
   readonly countShadows: (decided: Action, answers: ReadonlyArray<ShadowAnswer>) => void
+  /**
+   * Prepares to ask other policies in place of those the engine was made with; what was added since stays. What is prepared is
+   * done by calling it. Fails when a policy that was added has the name of one of them.
+   */
+  readonly reconfigure: (
+    options: Pick<PolicyEngineOptions, "policies" | "shadows">
+  ) => Effect.Effect<() => void, GatewayConfigError>
   /** Calls `listener` after each change of the chain, until the scope closes. */
   readonly onChange: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -127,6 +134,30 @@ export const make = (options: PolicyEngineOptions = {}) =>
         })
       })
 
+    let configured: ReadonlySet<SchedulingPolicy> = new Set([...(options.policies ?? []), ...(options.shadows ?? [])])
+    const reconfigure: PolicyEngineShape["reconfigure"] = ({ policies = [], shadows: asked = [] }) =>
+      Effect.suspend(() => {
+        const added = (policy: SchedulingPolicy) => !configured.has(policy)
+        const clash =
+          policies.find(({ _tag }) => chain.policies.some((policy) => policy._tag === _tag && added(policy))) ??
+          asked.find(({ _tag }) => shadows.policies.some((policy) => policy._tag === _tag && added(policy)))
+        if (clash !== undefined) {
+          return refuse(
+            clash._tag,
+            `policy "${clash._tag}": one of this _tag was added by the program; remove that first`
+          )
+        }
+        return Effect.succeed(() => {
+          const own = chain.policies.filter(added)
+          for (const shadow of shadows.policies.filter((policy) => configured.has(policy))) shadows.remove(shadow._tag)
+          configured = new Set([...policies, ...asked])
+          chain = new Chain([...policies, ...own])
+          shadows.setLive(chain)
+          for (const shadow of asked) shadows.add(shadow, chain, clock.unsafeCurrentTimeMillis())
+          tell()
+        })
+      })
+
     const unsafeJudge: PolicyEngineShape["unsafeJudge"] = (event, state, answers = NOBODY) =>
       chain.judge(event, state, ask, answers)
 
@@ -152,6 +183,7 @@ export const make = (options: PolicyEngineOptions = {}) =>
       removeShadow: (tag) => withoutShadow(tag, tell),
       promote: (tag) =>
         withoutShadow(tag, (policy) => setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])),
+      reconfigure,
       shadowReport: () => shadows.report(),
       unsafeShadows: (event, state, live, settle, answers = NOBODY) =>
         shadows.judge(event, state, live, { answers, ask, settle }),

@@ -33,6 +33,9 @@ export type AuditKind =
   | "job.skipped"
   | "policy.changed"
   | "policy.promoted"
+  /** The configuration was changed while the gateway ran: what, and by whom; or another one was refused. */
+  | "config.changed"
+  | "config.refused"
   | "session.overflowed"
   | "session.deleted"
   | "session.imported"

@@ -48,7 +48,8 @@ export const make = (config: GatewayConfig) =>
     const store = yield* Store
     const journal = yield* Journal
     const audit = yield* AuditLog
-    const ledger = new Ledger(config, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
+    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
+    let ledger = new Ledger(config, zone)
 
     const load = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
@@ -59,6 +60,8 @@ export const make = (config: GatewayConfig) =>
           `the newest run is of ${at}; until the clock has caught up, budgets count from then on`
         )
       }
+      // With the budgets as they are now.
+      ledger = new Ledger(config, zone)
       // A clock that was set back, and a restart, do not hand out a second budget either.
       ledger.reset(Math.max(now, newest?.created_at ?? now))
       for (const told of yield* store.find("budget_notices", {})) ledger.wasTold(told)
@@ -115,7 +118,9 @@ export const make = (config: GatewayConfig) =>
     }
 
     return BudgetLedger.of({
-      hasMoney: ledger.hasMoney,
+      get hasMoney() {
+        return ledger.hasMoney
+      },
       budget: (now) => ledger.budget(now),
       budgets: (now, agentId, estimate) => ledger.budgets(now, agentId, estimate),
       rate: (now) => ledger.rate(now),

@@ -17,6 +17,8 @@ export interface Tx {
   readonly publish: (event: BusEvent) => void
   /** Runs after the commit, before the step's caller goes on. What it throws is logged. */
   readonly onCommit: (action: () => void) => void
+  /** Has all state loaded again after the commit, before another step runs: what it is made by has changed. */
+  readonly reload: () => void
 }
 
 export interface StepOptions {
@@ -75,6 +77,7 @@ class BatchTx implements Tx {
   readonly writes: Array<Write> = []
   readonly events: Array<BusEvent> = []
   readonly actions: Array<() => void> = []
+  reloads = false
   private readonly holders: Map<string, string>
 
   constructor(holders: Map<string, string>) {
@@ -103,6 +106,9 @@ class BatchTx implements Tx {
   }
   onCommit(action: () => void): void {
     this.actions.push(action)
+  }
+  reload(): void {
+    this.reloads = true
   }
 }
 
@@ -199,6 +205,7 @@ export const make = (options: JournalOptions = {}) =>
             yield* Effect.logError("what was to follow a commit failed", defect)
           }
         }
+        if (tx.reloads) yield* reload
         for (const event of tx.events) bus.unsafePublish(event)
         for (let i = 0; i < batch.length; i++) batch[i]?.resume(exits[i] as Exit.Exit<unknown, GatewayError>)
         if (broken) yield* reload

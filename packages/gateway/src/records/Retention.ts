@@ -37,7 +37,7 @@ export interface Pruned {
  * agent and the last event it had besides; turns of a session that `isActive`. Tokens that do not count any more go with the
  * records of the audit that tell of their end.
  */
-export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) =>
+export const make = (retention: RetentionConfig, agents: () => ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
@@ -53,7 +53,7 @@ export const make = (retention: RetentionConfig, agents: ReadonlyArray<string>) 
     /** The events each agent's heartbeat is to remember, and the very last of all, which numbers go on from. */
     const remembered = Effect.gen(function* () {
       const ids = new Set<string>()
-      for (const agent_id of agents) {
+      for (const agent_id of agents()) {
         const where = { agent_id, source: "heartbeat" } as const
         const ticks = yield* store.find("events", { where, orderBy: ["seq", "desc"], limit: KEPT_TICKS })
         for (const { id } of ticks) ids.add(id)

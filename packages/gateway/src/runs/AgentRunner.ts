@@ -1,4 +1,4 @@
-import { Context, type Effect, Layer } from "effect"
+import { Context, type Effect, Layer, type Scope } from "effect"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { RunResult, RunTask } from "../domain/Run.ts"
 
@@ -14,7 +14,14 @@ export interface AgentRunnerShape {
    * The model the agent is run with, as the price table is to know it: budgets in dollars reserve by it. Pure and quick. Without
    * it, what a run may cost is not known.
    */
-  readonly model?: (agentId: string) => string
+  readonly model?: (agentId: string) => string | undefined
+  /**
+   * How many runs of this agent it can have at a time, as it stands now. Pure and quick. What is more waits for its turn, and a
+   * run that waits has cost no attempt. Default: any number.
+   */
+  readonly capacity?: (agentId: string) => number
+  /** Calls `listener` when it may have more, until the scope closes. */
+  readonly onCapacity?: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /** The port to whatever does the thinking. `@postilion/agents` gives one on `@effect/ai`. */

@@ -6,9 +6,11 @@ import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
+import type { AgentStatus } from "../domain/Status.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
+import { AgentRunner } from "./AgentRunner.ts"
 import * as Attempts from "./Attempt.ts"
 import { make as makeBusy } from "./BusySession.ts"
 import { CrashLoop } from "./CrashLoop.ts"
@@ -44,6 +46,10 @@ export interface DispatcherShape {
   readonly running: () => number
   /** Runs that wait for their turn. */
   readonly waiting: () => number
+  /** The same by agent. */
+  readonly agents: () => ReadonlyArray<AgentStatus>
+  /** Whether as many runs of this agent wait as may. */
+  readonly isFull: (agentId: string) => boolean
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
   /**
@@ -78,15 +84,23 @@ export const make = (config: GatewayConfig) =>
     const [last] = yield* store.find("runs", { orderBy: ["id", "desc"], limit: 1 })
     // A session's runs are taken up in the order of their ids, so that order must outlive a clock that is set back.
     const nextId = makeIds(last?.id)
+    const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
     const crashLoop = yield* CrashLoop
-    const { interruptGraceMs, maxAttempts, maxConcurrentRuns, onCrash, runStallMs, runTimeoutMs } = config.limits
+    const { interruptGraceMs, maxAttempts, maxConcurrentRuns, maxWaitingRuns, onCrash, runStallMs, runTimeoutMs } =
+      config.limits
     const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
     const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
+    const limitOf = (agentId: string): number =>
+      Math.min(
+        config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
+        maxConcurrentRuns,
+        runner.capacity?.(agentId) ?? maxConcurrentRuns
+      )
     const lanes = new Lanes<RunItem>({
       limit: maxConcurrentRuns,
-      limitOf: (agentId) => config.agents[agentId]?.maxConcurrentRuns ?? maxConcurrentRuns,
+      limitOf,
       mayStart: (agentId) => killSwitch.mode(agentId) === "running"
     })
     const limit = yield* makeLimit(config.sessions, lanes)
@@ -342,14 +356,18 @@ export const make = (config: GatewayConfig) =>
       fork(`collect:${lane}`, Effect.zipRight(Effect.sleep(collectMs), open))
     }
 
+    const reconsider = (): void => {
+      lanes.reconsider()
+      pump()
+    }
     yield* killSwitch.onChange(() => {
       for (const item of active.values()) {
         if (killSwitch.mode(item.agentId) !== "terminated") continue
         stop(item, "terminated")
       }
-      lanes.reconsider()
-      pump()
+      reconsider()
     })
+    yield* runner.onCapacity?.(reconsider) ?? Effect.void
 
     yield* crashLoop.onRelease(pump)
 
@@ -417,6 +435,14 @@ export const make = (config: GatewayConfig) =>
       propose: tasks.propose,
       running: () => active.size,
       waiting: () => lanes.waiting,
+      agents: () =>
+        Object.keys(config.agents).map((id) => ({
+          id,
+          running: lanes.runningOf(id),
+          waiting: lanes.waitingOf(id),
+          limit: limitOf(id)
+        })),
+      isFull: (agentId) => lanes.waitingOf(agentId) >= maxWaitingRuns,
       onAbandoned: (listener) =>
         Effect.acquireRelease(
           Effect.sync(() => void abandonedListeners.add(listener)),

@@ -61,12 +61,21 @@ export class Lanes<Item extends Waiting> {
   private readonly agents = new Map<string, Agent>()
   private readonly turns = RANKS.map(() => MutableList.empty<string>())
   private readonly options: LanesOptions
+  private readonly waitingFor = new Map<string, number>()
   running = 0
   waiting = 0
   private started = 0
 
   constructor(options: LanesOptions) {
     this.options = options
+  }
+  /** How many of this agent wait. */
+  waitingOf(agentId: string): number {
+    return this.waitingFor.get(agentId) ?? 0
+  }
+  /** How many of this agent are under way. */
+  runningOf(agentId: string): number {
+    return this.agents.get(agentId)?.running ?? 0
   }
   /** Whether anything of this lane is under way or waits. */
   has(lane: string): boolean {
@@ -167,10 +176,13 @@ export class Lanes<Item extends Waiting> {
     }
     return undefined
   }
-  private count(lane: Lane<Item>, { priority }: Item, by: 1 | -1): void {
+  private count(lane: Lane<Item>, { agentId, priority }: Item, by: 1 | -1): void {
     const rank = RANKS.indexOf(priority)
     lane.ranks[rank] = (lane.ranks[rank] ?? 0) + by
     this.waiting += by
+    const left = this.waitingOf(agentId) + by
+    if (left === 0) this.waitingFor.delete(agentId)
+    else this.waitingFor.set(agentId, left)
   }
   private agentOf(agentId: string): Agent {
     const known = this.agents.get(agentId)

@@ -10,6 +10,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { type NewTurn, SessionStore } from "../records/SessionStore.ts"
 import type { RunRow } from "../records/Tables.ts"
+import { AgentRunner } from "./AgentRunner.ts"
 import type { RunExit } from "./Attempt.ts"
 import { make as makeCharge } from "./Charge.ts"
 import { KillSwitch } from "./KillSwitch.ts"
@@ -120,6 +121,7 @@ export const make = (config: GatewayConfig) =>
     const outbox = yield* Outbox
     const killSwitch = yield* KillSwitch
     const charge = yield* makeCharge(config)
+    const runner = yield* AgentRunner
 
     /**
      * What the run has to say goes out, whatever the model did or did not do about it. Who waits for an answer is also told
@@ -131,14 +133,14 @@ export const make = (config: GatewayConfig) =>
     }
 
     /**
-     * Begins the next attempt; `undefined`, and nothing is recorded, when the run has ended before its turn came, or the kill
-     * switch holds it back by now.
+     * Begins the next attempt; `undefined`, and nothing is recorded, when the run has ended before its turn came, the kill
+     * switch holds it back by now, or its runner can have none.
      */
     const start = (item: RunItem) =>
       journal.step((tx): Attempt | undefined => {
         if (item.gone) return undefined
         const { agentId, event, runId, taskDescription } = item
-        if (killSwitch.mode(agentId) !== "running") return undefined
+        if (killSwitch.mode(agentId) !== "running" || runner.capacity?.(agentId) === 0) return undefined
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
         const attempt = item.attempt + 1
         tx.write({

@@ -25,20 +25,21 @@ export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const sessions = yield* SessionStore
     const runner = yield* AgentRunner
-    const { hasMoney } = yield* BudgetLedger
+    const ledger = yield* BudgetLedger
     const costOf = makePrices(config.prices, parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0))
     const { historyCharacters, historyTurns, maxAttempts, payloadCharacters, runTimeoutMs } = config.limits
-    const agents = new Map<string, Agent>(
-      Object.entries(config.agents).map(([id, { instructions, maxOutputTokens }]) => [
-        id,
-        { id, instructions, maxOutputTokens }
-      ])
-    )
+    /** One that is not configured any more has nothing but its name. */
+    const agentOf = (id: string): Agent => {
+      const { instructions = "", maxOutputTokens = 1024 } = Object.hasOwn(config.agents, id)
+        ? (config.agents[id] ?? {})
+        : {}
+      return { id, instructions, maxOutputTokens }
+    }
 
     const taskOf = (item: Dispatch, runId: string, attempt: number): Omit<RunTask, "history"> => ({
       runId,
       attempt,
-      agent: agents.get(item.agentId) ?? { id: item.agentId, instructions: "", maxOutputTokens: 1024 },
+      agent: agentOf(item.agentId),
       event: item.event,
       taskDescription: item.taskDescription,
       payloadText:
@@ -53,7 +54,7 @@ export const make = (config: GatewayConfig) =>
       const task = taskOf(dispatch, "", 1)
       const tokens = tokensOf(task, dispatch)
       const model = runner.model?.(dispatch.agentId) ?? UNNAMED
-      if (!hasMoney) return { tokens, usd: null, model }
+      if (!ledger.hasMoney) return { tokens, usd: null, model }
       const outputTokens = Math.min(task.agent.maxOutputTokens, tokens)
       return { tokens, model, usd: costOf(model, { inputTokens: tokens - outputTokens, outputTokens }, now) }
     }

@@ -1,12 +1,11 @@
-import { Clock, Effect, Either, Schema } from "effect"
+import { Effect, Either, Schema } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { cronNameOf, heartbeatsOf } from "../domain/ConfigProblems.ts"
 import type { ReplyRoute } from "../domain/Delivery.ts"
 import { JobRules } from "../domain/Job.ts"
 import { defaultAgentOf } from "../domain/Routing.ts"
 import { Schedule } from "../domain/Schedule.ts"
-import { Journal } from "../records/Journal.ts"
-import { Store } from "../records/Store.ts"
+import type { Tx } from "../records/Journal.ts"
 import type { JobRow, SlotRow } from "../records/Tables.ts"
 import type { JobSteps } from "./JobSteps.ts"
 import { toEntry } from "./Jobs.ts"
@@ -29,8 +28,8 @@ type Configured = Omit<
   "created_at" | "last_at" | "next_at" | "accounted_at" | "failures" | "disabled_for" | "origin"
 >
 
-/** The jobs the configuration asks for. Their ids follow from it, so that a restart finds them again. */
-const configured = (config: GatewayConfig): ReadonlyArray<Configured> => {
+/** The jobs a configuration asks for. Their ids follow from it, so that a restart finds them again. */
+export const configured = (config: GatewayConfig): ReadonlyArray<Configured> => {
   const defaultAgent = defaultAgentOf(config)
   const heartbeats = heartbeatsOf(config).map((heartbeat, i): Configured => {
     const agentId = heartbeat.agentId ?? defaultAgent
@@ -87,54 +86,62 @@ const passedBefore = (before: JobRow, channels: ReadonlySet<string>, now: number
     : undefined
 }
 
-/** Makes the jobs of the configuration what it says. A schedule that is the same goes on where it was. */
-export const synchronise = (config: GatewayConfig, channels: ReadonlySet<string>, steps: JobSteps) =>
+/** A job as the configuration has it, with what has become of it so far. */
+const rowOf = (job: Configured, before: JobRow | undefined, now: number): JobRow => {
+  const created_at = before?.created_at ?? now
+  return {
+    ...job,
+    origin: "config",
+    // An interval counts from when the job was made, not from 1970.
+    schedule:
+      job.source === "heartbeat"
+        ? JSON.stringify({ ...(JSON.parse(job.schedule) as object), anchor: created_at })
+        : job.schedule,
+    // What its failures have disabled stays so until a person enables it.
+    enabled: before?.disabled_for == null ? job.enabled : 0,
+    created_at,
+    last_at: before?.last_at ?? null,
+    next_at: before?.next_at ?? null,
+    accounted_at: before?.accounted_at ?? null,
+    failures: before?.failures ?? 0,
+    disabled_for: before?.disabled_for ?? null
+  }
+}
+
+/**
+ * Prepares to make the jobs of the configuration these, within a step that is given those there are. A schedule that is the same
+ * goes on where it was. Fails when a schedule cannot be read.
+ */
+export const prepare = (wanted: ReadonlyArray<Configured>, channels: ReadonlySet<string>, steps: JobSteps) =>
   Effect.gen(function* () {
-    const store = yield* Store
-    const journal = yield* Journal
-    const now = yield* Clock.currentTimeMillis
-    const known = new Map((yield* store.find("jobs", { where: { origin: "config" } })).map((row) => [row.id, row]))
-    const rows: Array<JobRow> = []
-    const slots: Array<SlotRow> = []
-    for (const job of configured(config)) {
-      const before = known.get(job.id)
-      const created_at = before?.created_at ?? now
-      const row: JobRow = {
-        ...job,
-        origin: "config",
-        // An interval counts from when the job was made, not from 1970.
-        schedule:
-          job.source === "heartbeat"
-            ? JSON.stringify({ ...(JSON.parse(job.schedule) as object), anchor: created_at })
-            : job.schedule,
-        // What its failures have disabled stays so until a person enables it.
-        enabled: before?.disabled_for == null ? job.enabled : 0,
-        created_at,
-        last_at: before?.last_at ?? null,
-        next_at: before?.next_at ?? null,
-        accounted_at: before?.accounted_at ?? null,
-        failures: before?.failures ?? 0,
-        disabled_for: before?.disabled_for ?? null
+    const ids = new Set(wanted.map(({ id }) => id))
+    for (const job of wanted) yield* toEntry(rowOf(job, undefined, 0), channels)
+    return (tx: Tx, found: ReadonlyArray<JobRow>): void => {
+      const { now } = tx
+      const known = new Map(found.map((row) => [row.id, row]))
+      for (const job of wanted) {
+        const before = known.get(job.id)
+        const row = rowOf(job, before, now)
+        if (before === undefined) steps.note(tx, row, "added")
+        const isEnabledAgain = before?.enabled === 0 && row.enabled === 1
+        if (before?.schedule === row.schedule && !isEnabledAgain) {
+          tx.write({ op: "put", table: "jobs", row })
+          continue
+        }
+        const passed = before === undefined ? undefined : passedBefore(before, channels, now)
+        if (passed !== undefined) tx.write({ op: "put", table: "slots", row: passed })
+        const next = toEntry(row, channels)
+        const next_at = Either.isRight(next) ? (nextAfter(next.right.compiled, now) ?? null) : null
+        tx.write({
+          op: "put",
+          table: "jobs",
+          row: { ...row, accounted_at: passed?.until ?? row.accounted_at, next_at }
+        })
       }
-      const entry = yield* toEntry(row, channels)
-      const isEnabledAgain = before?.enabled === 0 && row.enabled === 1
-      const goesOn = before?.schedule === row.schedule && !isEnabledAgain
-      const passed = before === undefined || goesOn ? undefined : passedBefore(before, channels, now)
-      if (passed !== undefined) slots.push(passed)
-      const accounted_at = passed?.until ?? row.accounted_at
-      rows.push(goesOn ? row : { ...row, accounted_at, next_at: nextAfter(entry.compiled, now) ?? null })
-    }
-    const wanted = new Set(rows.map(({ id }) => id))
-    const gone = [...known.values()].filter(({ id }) => !wanted.has(id))
-    yield* journal.step((tx) => {
-      for (const row of rows) {
-        if (!known.has(row.id)) steps.note(tx, row, "added")
-        tx.write({ op: "put", table: "jobs", row })
-      }
-      for (const row of slots) tx.write({ op: "put", table: "slots", row })
-      for (const row of gone) {
+      for (const row of found) {
+        if (ids.has(row.id)) continue
         steps.note(tx, row, "removed")
         tx.write({ op: "delete", table: "jobs", where: { id: row.id } })
       }
-    })
+    }
   })

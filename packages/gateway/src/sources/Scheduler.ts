@@ -12,12 +12,12 @@ import type { Admission, Receipt } from "../harness/Admission.ts"
 import * as Alarm from "../internal/Alarm.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import type { EventBus } from "../records/EventBus.ts"
-import { Journal } from "../records/Journal.ts"
+import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import type { JobRow } from "../records/Tables.ts"
 import type { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
-import { encodeRoute, encodeRules, encodeSchedule, synchronise } from "./ConfiguredJobs.ts"
+import { configured, encodeRoute, encodeRules, encodeSchedule, prepare } from "./ConfiguredJobs.ts"
 import * as Firing from "./Firing.ts"
 import * as JobSteps from "./JobSteps.ts"
 import { type Entry, type Job, Jobs, toEntry, toJob } from "./Jobs.ts"
@@ -88,6 +88,11 @@ export interface SchedulerShape {
    */
   readonly history: (id: string, options?: HistoryOptions) => Effect.Effect<ReadonlyArray<Slot>, GatewayError>
   readonly status: () => SchedulerStatus
+  /**
+   * Prepares to make the configured jobs what another configuration says; those it says the same of go on as they are. What is
+   * prepared is done by calling it within a step that has the journal load its state again.
+   */
+  readonly reconfigure: (next: GatewayConfig) => Effect.Effect<(tx: Tx) => void, SchedulerError>
   /** Begins to fire. Before it, jobs are kept and nothing is due. */
   readonly start: Effect.Effect<void, GatewayError>
 }
@@ -128,7 +133,10 @@ export const make = (config: GatewayConfig) =>
     const firing = yield* Firing.make({ config, jobs, slots, steps, alarm })
     const settling = yield* Settling.make(jobs, slots, steps)
 
-    yield* synchronise(config, channels, steps)
+    const found = yield* store.find("jobs", { where: { origin: "config" } })
+    const synchronise = yield* prepare(configured(config), channels, steps)
+    yield* journal.step((tx) => synchronise(tx, found))
+    let jobsOf = configured(config)
     yield* journal.register(
       Effect.gen(function* () {
         jobs.clear()
@@ -276,6 +284,27 @@ export const make = (config: GatewayConfig) =>
           stalled: next !== undefined && clock.unsafeCurrentTimeMillis() > next + STALLED_AFTER
         }
       },
+      reconfigure: (next) =>
+        Effect.gen(function* () {
+          const wanted = configured(next)
+          const known = new Set(jobsOf.map((job) => JSON.stringify(job)))
+          const same = new Set(wanted.filter((job) => known.has(JSON.stringify(job))).map(({ id }) => id))
+          const changed = yield* prepare(
+            wanted.filter(({ id }) => !same.has(id)),
+            channels,
+            steps
+          )
+          return (tx) => {
+            const rows = [...jobs.values()].map(({ row }) => row)
+            changed(
+              tx,
+              rows.filter(({ id, origin }) => origin === "config" && !same.has(id))
+            )
+            tx.onCommit(() => {
+              jobsOf = wanted
+            })
+          }
+        }),
       start: Effect.gen(function* () {
         yield* Effect.mapError(rewind, (error) => (error._tag === "StoreError" ? storage(error) : error))
         jobs.start()

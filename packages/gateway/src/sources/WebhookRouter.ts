@@ -36,6 +36,8 @@ export interface WebhookRouterShape {
    *   400 not JSON after all, 422 not an event, 503 not now (`retry-after`), 500 the adapter failed; in this order.
    */
   readonly handle: (request: IncomingWebhook) => Effect.Effect<Problem.HttpAnswer>
+  /** Prepares to serve these webhooks in place of those there are. What is prepared is done by calling it. */
+  readonly reconfigure: (webhooks: ReadonlyArray<WebhookConfig>) => Effect.Effect<() => void, GatewayConfigError>
 }
 
 /** Turns signed HTTP requests into events. */
@@ -63,8 +65,10 @@ class MinuteWindow {
   private count = 0
   private readonly limit: number
 
-  constructor(limit: number) {
+  constructor(limit: number, before?: MinuteWindow) {
     this.limit = limit
+    this.minute = before?.minute ?? Number.NaN
+    this.count = before?.count ?? 0
   }
   isFull(now: number): boolean {
     const minute = Math.floor(now / MINUTE)
@@ -215,7 +219,11 @@ export const adapterNames = (adapters: ReadonlyArray<WebhookAdapter> = []): Read
   ...new Set([...BUILT_IN.keys(), ...adapters.map(({ source }) => source)])
 ]
 
-const routesOf = (options: WebhookRouterOptions): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
+/** `before`: what has come this minute still counts. */
+const routesOf = (
+  options: WebhookRouterOptions,
+  before?: ReadonlyMap<string, Route>
+): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
   Effect.gen(function* () {
     // Maps, because paths come from the network: an object has a `constructor`.
     const adapters = new Map(BUILT_IN)
@@ -239,7 +247,7 @@ const routesOf = (options: WebhookRouterOptions): Effect.Effect<ReadonlyMap<stri
         config,
         adapter: adapter(config),
         secret,
-        window: new MinuteWindow(config.maxPerMinute)
+        window: new MinuteWindow(config.maxPerMinute, before?.get(config.path)?.window)
       })
     }
     return routes
@@ -249,7 +257,7 @@ export const make = (options: WebhookRouterOptions): Effect.Effect<WebhookRouter
   Effect.gen(function* () {
     const admission = yield* Admission
     const clock = yield* Effect.clock
-    const routes = yield* routesOf(options)
+    let routes = yield* routesOf(options)
 
     const submit = (route: Route, request: WebhookRequest, event: GatewayEvent): Effect.Effect<Problem.HttpAnswer> => {
       const type = route.adapter.classify(event)
@@ -280,6 +288,10 @@ export const make = (options: WebhookRouterOptions): Effect.Effect<WebhookRouter
     }
 
     return {
+      reconfigure: (webhooks) =>
+        Effect.map(routesOf({ ...options, webhooks }, routes), (next) => () => {
+          routes = next
+        }),
       handle: (incoming) => {
         const route = routes.get(incoming.path)
         if (route === undefined) {

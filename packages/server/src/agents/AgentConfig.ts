@@ -51,10 +51,16 @@ export const modelOf = (model: string): { readonly provider: Provider; readonly 
   return provider === undefined ? undefined : { provider: provider as Provider, name }
 }
 
-/** What is wrong with an agent that its keys alone do not show. */
+/** What is said of a model whose provider wants a key, and gets none. */
+export const needsKey = (model: string): string => {
+  const { provider = "compatible" } = modelOf(model) ?? {}
+  return `${model} needs a key; set ${PROVIDERS[provider].keyFrom ?? "one"} in the environment, or \`apiKey\``
+}
+
+/** What is wrong with an agent that its keys alone do not show. Without `env`, it is not asked whether a key is in it. */
 export const agentProblems = (
   agents: Readonly<Record<string, AgentConfig>>,
-  env: Readonly<Record<string, string | undefined>>
+  env?: Readonly<Record<string, string | undefined>>
 ): ReadonlyArray<ConfigProblem> =>
   Object.entries(agents).flatMap(([id, { apiKey, baseUrl, model }]) => {
     const problem = (key: string, message: string) => [{ path: ["agents", id, key], message }]
@@ -69,6 +75,6 @@ export const agentProblems = (
       return problem("baseUrl", `missing; ${model} needs the address of the server that has it`)
     }
     if (apiKey !== undefined && Redacted.value(apiKey) === "") return problem("apiKey", "must not be empty")
-    if (keyFrom === undefined || apiKey !== undefined || (env[keyFrom] ?? "") !== "") return []
-    return problem("model", `${model} needs a key; set ${keyFrom} in the environment, or \`apiKey\``)
+    if (env === undefined || keyFrom === undefined || apiKey !== undefined || (env[keyFrom] ?? "") !== "") return []
+    return problem("model", needsKey(model ?? ""))
   })

@@ -1,16 +1,13 @@
 import { AgentRunner, GatewayConfigError } from "@postilion/gateway"
 import type { AgentRunnerShape } from "@postilion/gateway/runs/AgentRunner"
-import { Context, Effect, Layer, type Redacted, type Scope } from "effect"
-import { type AgentConfig, modelOf, PROVIDERS } from "./AgentConfig.ts"
+import { Context, Effect, Layer, Record, Redacted, Scope } from "effect"
+import { type AgentConfig, modelOf, needsKey, PROVIDERS } from "./AgentConfig.ts"
 
-/** What the gateway is to know of an agent. */
-export const withoutModel = ({
-  apiKey: _,
-  baseUrl: _url,
-  model: _model,
-  modelTimeoutMs: _timeout,
-  ...agent
-}: AgentConfig) => agent
+const withoutModel = ({ apiKey: _, baseUrl: _url, model: _model, modelTimeoutMs: _timeout, ...agent }: AgentConfig) =>
+  agent
+
+/** What the gateway is to know of agents. */
+export const withoutModels = (agents: Agents) => Record.map(agents, withoutModel)
 
 interface Served {
   readonly model: string
@@ -55,39 +52,66 @@ const build = (
     return yield* Layer.build(layer)
   }).pipe(
     Effect.map(Context.get(AgentRunner)),
-    Effect.mapError(
-      (cause) =>
-        new GatewayConfigError({
-          path: `agents.${id}.model`,
-          message: `configuration: agents.${id}.model: ${model} needs a key: ${cause.message}`,
-          cause
-        })
-    )
+    Effect.mapError((cause) => {
+      const path = `agents.${id}.model`
+      return new GatewayConfigError({ path, message: `configuration: ${path}: ${needsKey(model)}`, cause })
+    })
   )
 
 /** Runs agents on no model; their answers say so. */
 export const offline: Layer.Layer<AgentRunner> = Layer.unwrapEffect(RUNNERS.offline)
 
+/** Which model runs which agent. */
+export class AgentModels extends Context.Tag("@postilion/server/AgentModels")<
+  AgentModels,
+  {
+    /** Prepares to run these agents in place of those there are. What is prepared is done by calling it. */
+    readonly reconfigure: (agents: Agents) => Effect.Effect<() => void, GatewayConfigError>
+  }
+>() {}
+
+type Agents = Readonly<Record<string, AgentConfig>>
+
+/** What a runner is made of: agents that share it share the runner. With the key, so not to be shown. */
+const madeOf = ({ apiKey, baseUrl, model, modelTimeoutMs }: AgentConfig): string =>
+  JSON.stringify([model, baseUrl, modelTimeoutMs, apiKey === undefined ? null : Redacted.value(apiKey)])
+
 /**
  * Runs each agent on the model it is configured with, and those without one on the `AgentRunner` of the surroundings. Fails
  * with a `GatewayConfigError` (path `agents.<id>.model`) where a provider's key is missing.
  */
-export const layer = (
-  agents: Readonly<Record<string, AgentConfig>>
-): Layer.Layer<AgentRunner, GatewayConfigError, AgentRunner> =>
-  Layer.scoped(
-    AgentRunner,
+export const layer = (agents: Agents): Layer.Layer<AgentRunner | AgentModels, GatewayConfigError, AgentRunner> =>
+  Layer.scopedContext(
     Effect.gen(function* () {
       const fallback = yield* AgentRunner
-      const runners = new Map<string, AgentRunnerShape>()
-      for (const [id, agent] of Object.entries(agents)) {
-        if (agent.model !== undefined) runners.set(id, yield* build(id, agent))
-      }
+      const scope = yield* Effect.scope
+      let runners: ReadonlyMap<string, AgentRunnerShape> = new Map()
+      let made: ReadonlyMap<string, AgentRunnerShape> = new Map()
+      const reconfigure = (agents: Agents) =>
+        Effect.gen(function* () {
+          const next = new Map<string, AgentRunnerShape>()
+          const built = new Map<string, AgentRunnerShape>()
+          for (const [id, agent] of Object.entries(agents)) {
+            if (agent.model === undefined) continue
+            const key = madeOf(agent)
+            // What a runner holds is closed with the gateway: one that is not used any more may still be running something.
+            const runner = built.get(key) ?? made.get(key) ?? (yield* Scope.extend(build(id, agent), scope))
+            built.set(key, runner)
+            next.set(id, runner)
+          }
+          return () => {
+            runners = next
+            made = built
+          }
+        })
+      const begin = yield* reconfigure(agents)
+      begin()
       const runnerOf = (id: string): AgentRunnerShape => runners.get(id) ?? fallback
-      return AgentRunner.of({
+      const runner = AgentRunner.of({
         run: (task) => runnerOf(task.agent.id).run(task),
         estimate: (task, historyCharacters) => runnerOf(task.agent.id).estimate(task, historyCharacters),
         model: (id) => runnerOf(id).model?.(id) ?? "unknown"
       })
+      return Context.make(AgentRunner, runner).pipe(Context.add(AgentModels, { reconfigure }))
     })
   )

@@ -14,7 +14,7 @@ import { type Handlers, Text } from "./Operations.ts"
 import { notFound } from "./Refusals.ts"
 
 /** How the gateway stands, and whether it goes on. */
-export const gateway = (agents: ReadonlyArray<string>) =>
+export const gateway = (agents: () => ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     const killSwitch = yield* KillSwitch
@@ -25,7 +25,7 @@ export const gateway = (agents: ReadonlyArray<string>) =>
       status: () => gateway.status(),
       budget: ({ urlParams }) => gateway.budget(urlParams),
       metrics: () => Effect.map(metrics, (text) => new Text(text, Metrics.CONTENT_TYPE)),
-      agents: () => Effect.sync(() => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) })),
+      agents: () => Effect.sync(() => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) })),
       release: (_, { principal: { name: by } }) =>
         Effect.gen(function* () {
           const { held } = yield* gateway.status()

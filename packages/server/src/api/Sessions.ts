@@ -85,7 +85,7 @@ const withoutMissing = ({
 })
 
 /** Conversations. */
-export const sessions = (agents: ReadonlyArray<string>) =>
+export const sessions = (agents: () => ReadonlyArray<string>) =>
   Effect.map(SessionStore, (store) => {
     const missing = (key: string) => notFound(`there is no session "${key}"`)
     return {
@@ -109,7 +109,7 @@ export const sessions = (agents: ReadonlyArray<string>) =>
       export: () => Effect.succeed(new Lines(Stream.map(store.export, (line) => encodeLine(line)))),
       import: ({ payload, urlParams: { existing = "refuse" } }, { principal: { name: by } }) =>
         Effect.gen(function* () {
-          const { sessions, turns } = yield* read(payload, agents)
+          const { sessions, turns } = yield* read(payload, agents())
           yield* store.import(sessions, { by, replace: existing === "replace" })
           return { sessions: sessions.length, turns }
         })

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { closeCodes } from "@postilion/client/Protocol"
 import { Effect, FiberMap } from "effect"
+import type { OutsideAgentsShape } from "../OutsideAgents.ts"
 import type { SocketHearers } from "../push/SocketHearers.ts"
 import { Connection, type Holder, lastWords } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
@@ -10,7 +11,13 @@ import type { WebSocketConfig } from "./WebSocketConfig.ts"
 const keyOf = (token: string): string => createHash("sha256").update(token).digest("base64url")
 
 /** All connections: those with a socket, and those that can still be resumed. */
-export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed, hearers: SocketHearers) =>
+export const make = (
+  config: WebSocketConfig,
+  rooms: Rooms,
+  feed: EventFeed,
+  hearers: SocketHearers,
+  outside: Pick<OutsideAgentsShape, "dropped">
+) =>
   Effect.gen(function* () {
     const all = new Map<string, Connection>()
     const byKey = new Map<string, Connection>()
@@ -26,6 +33,7 @@ export const make = (config: WebSocketConfig, rooms: Rooms, feed: EventFeed, hea
       for (const room of connection.rooms) rooms.leave(room, connection)
       feed.unsubscribe(connection)
       hearers.dropped(connection)
+      outside.dropped(connection)
     }
     /** What resumes it from here on; what did until now does not any more. */
     const renew = (connection: Connection): string => {

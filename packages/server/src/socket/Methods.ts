@@ -3,7 +3,9 @@ import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gate
 import { Effect } from "effect"
 import type { AccessShape } from "../Access.ts"
 import { isOpenTo } from "../Conversations.ts"
+import { OutsideAgents } from "../OutsideAgents.ts"
 import { Push } from "../push/Push.ts"
+import * as AgentMethods from "./AgentMethods.ts"
 import { type Connection, frameOf } from "./Connection.ts"
 import type { EventFeed } from "./EventFeed.ts"
 import * as PushMethods from "./PushMethods.ts"
@@ -22,7 +24,7 @@ export interface MethodOptions {
   readonly rooms: Rooms
   readonly feed: EventFeed
   readonly connections: { readonly size: number; readonly values: () => Iterable<Connection> }
-  readonly agents: ReadonlyArray<string>
+  readonly agents: () => ReadonlyArray<string>
   readonly maxSessions: number
   readonly now: () => number
 }
@@ -38,6 +40,7 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
     const killSwitch = yield* KillSwitch
     const store = yield* Store
     const push = yield* Push
+    const outside = yield* OutsideAgents
 
     const nameOf = (
       connection: Connection,
@@ -135,7 +138,7 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
             gateway.submit({
               source: "channel",
               payload: { text },
-              metadata: { channel: CHANNEL, chatId: name.session, type: "message" },
+              metadata: { channel: CHANNEL, chatId: name.session, type: "message", context: room.context },
               sender,
               agentId,
               sessionKey: sessionKeyOf(name),
@@ -195,8 +198,9 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
       "approvals.deny": ({ principal }, { id }) =>
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
-      "agents.list": () => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) }),
-      ...PushMethods.make(push)
+      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) }),
+      ...PushMethods.make(push),
+      ...AgentMethods.make(outside, gateway)
     }
     return handlers
   })

@@ -11,6 +11,7 @@ import {
 import { Effect, Either, Fiber, ParseResult, Record, Schema } from "effect"
 import type { AccessShape } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
+import type { OutsideAgentsShape } from "../OutsideAgents.ts"
 import type { SocketHearers } from "../push/SocketHearers.ts"
 import type { Connection } from "./Connection.ts"
 import type { Connections } from "./Connections.ts"
@@ -27,6 +28,7 @@ export interface PeerOptions {
   readonly handlers: Methods.Handlers
   readonly handshake: Handshake
   readonly hearers: Pick<SocketHearers, "drained" | "resumed">
+  readonly outside: Pick<OutsideAgentsShape, "resumed">
   readonly now: () => number
   readonly run: <A>(effect: Effect.Effect<A>) => Fiber.RuntimeFiber<A>
 }
@@ -196,6 +198,7 @@ export class Peer {
     this.answer(id, welcome)
     connection.resume(this.socket, params.resume !== undefined && welcome.resumed ? params.resume.seq : connection.seq)
     this.options.hearers.resumed(connection)
+    this.options.outside.resumed(connection)
   }
   private call(connection: Connection, id: RequestId, method: Call, params: unknown): void {
     const { handlers, run } = this.options

@@ -68,6 +68,10 @@ export class Room {
   isInvited(principal: string): boolean {
     return this.invited.has(principal)
   }
+  /** What kind of conversation it is, as `routing` tells them apart. */
+  get context(): "dm" | "group" {
+    return new Set([...this.members].map(({ principal }) => principal.name)).size > 1 ? "group" : "dm"
+  }
   tell(frame: Frame, except?: Connection): void {
     for (const member of this.members) if (member !== except) member.tell(frame)
   }

@@ -2,11 +2,20 @@ import { randomBytes } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import { closeCodes } from "@postilion/client/Protocol"
-import { EventBus, type GatewayService, type KillSwitch, type SessionStore, Store, supervise } from "@postilion/gateway"
+import {
+  EventBus,
+  type GatewayService,
+  type KillSwitch,
+  Reconfiguration,
+  type SessionStore,
+  Store,
+  supervise
+} from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import { Effect, Either, FiberSet, Layer } from "effect"
 import { Access, answerOf, type Denied } from "../Access.ts"
 import { type HttpHead, HttpListener, headOf } from "../HttpListener.ts"
+import { OutsideAgents } from "../OutsideAgents.ts"
 import { Push } from "../push/Push.ts"
 import { inFinalizer, Stopping } from "../Stopping.ts"
 import { errorFrame, lastWords, momentOf } from "./Connection.ts"
@@ -23,8 +32,6 @@ import { WebSocketServer } from "./WebSocketLibrary.ts"
 export interface SocketDoorOptions extends WebSocketConfig {
   /** Whose `channel` the gateway sends answers by. */
   readonly rooms: Rooms
-  /** The agents there are. */
-  readonly agents: ReadonlyArray<string>
 }
 
 const PATH = "/ws"
@@ -46,20 +53,23 @@ const refuse = (socket: Duplex, { body, headers, status }: Problem.HttpAnswer): 
   socket.end(`HTTP/1.1 ${status} Refused\r\n${lines.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy())
 }
 
-const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
+const make = ({ rooms, ...config }: SocketDoorOptions) =>
   Effect.gen(function* () {
     const { maxConnections, maxPayload, maxReplay } = config
     const listener = yield* HttpListener
     const access = yield* Access
+    const { current } = yield* Reconfiguration
+    const agents = () => Object.keys(current().agents)
     const bus = yield* EventBus
     const store = yield* Store
     const stopping = yield* Stopping
     const { sockets: hearers } = yield* Push
+    const outside = yield* OutsideAgents
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const run = yield* FiberSet.makeRuntime<never>()
     const feed = new EventFeed(randomBytes(6).toString("base64url"), maxReplay)
-    const connections = yield* Connections.make(config, rooms, feed, hearers)
+    const connections = yield* Connections.make(config, rooms, feed, hearers, outside)
     const handlers = yield* Methods.make({
       access,
       rooms,
@@ -85,7 +95,7 @@ const make = ({ agents, rooms, ...config }: SocketDoorOptions) =>
       closeTimeout: CLOSING
     })
 
-    const options = { access, config, connections, handlers, hearers, now, run }
+    const options = { access, config, connections, handlers, hearers, outside, now, run }
     /** Where a new socket's place is, and how it is greeted; `undefined`: there is none for it. */
     const placeFor = () => {
       if (peers.size < maxConnections) return { among: peers, handshake }
@@ -173,5 +183,15 @@ export const layer = (
 ): Layer.Layer<
   never,
   never,
-  HttpListener | Access | Stopping | GatewayService | SessionStore | KillSwitch | EventBus | Store | Push
+  | HttpListener
+  | Access
+  | Stopping
+  | GatewayService
+  | Reconfiguration
+  | SessionStore
+  | KillSwitch
+  | EventBus
+  | Store
+  | Push
+  | OutsideAgents
 > => Layer.scopedDiscard(make(options))

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { batch, begin, cli, project, start } from "./Support.ts"
 
-describe("what follows the gateway", { timeout: 120_000 }, () => {
+describe("what follows the gateway", { timeout: 300_000 }, () => {
   it("events tail, audit tail and push subscribe go on across a restart, and end with 130 on Ctrl-C", async () => {
     const { cwd } = await project()
     const first = await start(cwd)
