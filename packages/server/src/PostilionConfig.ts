@@ -159,14 +159,14 @@ export const PostilionConfig = Schema.Struct({
     {},
     "Ways out, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. There may be several of one platform."
   ),
-  webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
-  observability: section(ObservabilityConfig, "What is written to the log, and how."),
-  push: section(PushConfig, "Channels that are published in and heard."),
   outside: withDefault(
     OutsideConfig,
     {},
-    "Agents that are programs of their own, by id: they connect to `/ws` and take the runs from there."
-  )
+    "Agents that are programs of their own: they connect to `/ws` and take the runs from there."
+  ),
+  webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
+  observability: section(ObservabilityConfig, "What is written to the log, and how."),
+  push: section(PushConfig, "Channels that are published in and heard.")
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded
