@@ -1,5 +1,6 @@
 import {
   AgentRunError,
+  type ChannelConnectionError,
   EventBus,
   type EventRecord,
   type Gateway,
@@ -60,8 +61,9 @@ export interface PromiseGateway {
   readonly status: () => Promise<GatewayStatus>
 }
 
+type StartError = Gateway.StartError | ChannelConnectionError
 type Told<Tag extends BusTag> = Extract<BusEvent, { readonly _tag: Tag }>
-type Runtime = ManagedRuntime.ManagedRuntime<Postilion.Services, Postilion.StartError>
+type Runtime = ManagedRuntime.ManagedRuntime<Postilion.Services, StartError>
 
 /** A policy as the engine asks it: at once where it answers at once. */
 const policyOf = (policy: PromisePolicy | SchedulingPolicy): SchedulingPolicy => ({
@@ -134,7 +136,7 @@ const listen = <Tag extends BusTag>(
 const stopped = new GatewayError({ reason: "stopped", message: "the gateway is stopped; start it first" })
 
 /** One life of a gateway, from start to stop. */
-const live = async (layer: Layer.Layer<Postilion.Services, Postilion.StartError>) => {
+const live = async (layer: Layer.Layer<Postilion.Services, StartError>) => {
   const runtime: Runtime = ManagedRuntime.make(layer)
   const counters = noCounts()
   // Until after the gateway: what ends while it drains counts too.
@@ -182,7 +184,7 @@ export const createGateway = async (
   { runAgent, ...options }: CreateOptions = {}
 ): Promise<PromiseGateway> => {
   const runner = runAgent === undefined ? AgentModels.offline : runnerOf(runAgent)
-  const layer: Layer.Layer<Postilion.Services, Postilion.StartError> =
+  const layer: Layer.Layer<Postilion.Services, StartError> =
     "configFile" in config
       ? Postilion.layerFile(config.configFile, options).pipe(Layer.provide(runner))
       : Postilion.layer(config, options).pipe(Layer.provide(runner))

@@ -43,12 +43,30 @@ export const Status = Schema.Struct({
   }).annotations({ description: "The day's tokens, over all agents." }),
   rate: Rate.annotations({ description: "Actions this hour." }),
   pending: counts("undecided", "queued", "merging", "awaitingApproval", "waiting", "running"),
+  agents: Schema.Array(
+    Schema.Struct({
+      id: Schema.String,
+      running: Schema.Number,
+      waiting: Schema.Number,
+      limit: described(
+        Schema.Number,
+        "Runs it may have at a time, as things stand: 0 for one that is outside, and not there."
+      )
+    })
+  ),
   deliveries: counts("prepared", "sending", "unknown", "failed", "sent"),
   scheduler: Schema.Struct({
     running: Schema.Boolean,
     jobs: Schema.Number,
     nextWake: MaybeInstant,
     stalled: Schema.Boolean
+  }),
+  config: Schema.Struct({
+    loadedAt: Instant.annotations({ description: "Since when the configuration is as it is." }),
+    error: MaybeText.annotations({ description: "Why the last one that was to take its place was refused." }),
+    atRestart: Schema.Array(Schema.String).annotations({
+      description: "Keys that have another value at the next start."
+    })
   }),
   switches: Schema.Record({ key: Schema.String, value: Mode }).annotations({
     description: "Agents (`*`: all) that are not running."
