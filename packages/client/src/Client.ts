@@ -280,7 +280,6 @@ export const make = (
         }),
         (reader) => Effect.sync(() => void readers.delete(reader))
       )
-    const toldOf = Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox))
     const send: Client["send"] = (session, text, { agentId, id, owner } = {}) =>
       Effect.gen(function* () {
         const own = id ?? (yield* Push.newId)
@@ -326,8 +325,12 @@ export const make = (
             nextStep: "nothing; it was decided not to answer"
           })
         }).pipe(Effect.scoped),
-      events: toldOf,
-      serve: (agents, handler, options) => Serve.serve({ request, events: toldOf }, agents, handler, options),
+      serve: (agents, handler, options) => {
+        const wants = ({ type }: Event) => type === "TASK" || type === "CANCEL"
+        const events = Effect.map(listen(wants), ({ mailbox }) => Mailbox.toStream(mailbox))
+        return Serve.serve({ request, events }, agents, handler, options)
+      },
+      events: Effect.map(listen(), ({ mailbox }) => Mailbox.toStream(mailbox)),
       push: Push.make({
         listen,
         request,

@@ -5,6 +5,17 @@ import type { Call, Event, Params, Result, Welcome } from "./Protocol.ts"
 import type * as Push from "./Push.ts"
 import { type Handler, type ServeOptions, type Task, type TaskAnswer, TaskError, type Usage } from "./Serve.ts"
 
+/** The platform's `AbortSignal`, which is not among the types of the language. */
+type Signal = Parameters<Parameters<typeof Effect.promise>[0]>[0]
+
+/** What a handler of tasks is given besides the task. */
+export interface TaskContext {
+  /** Aborted when the task is one's own no more. */
+  readonly signal: Signal
+  /** See `Serve.Progress`. */
+  readonly progress: (usage?: Usage) => Promise<void>
+}
+
 /** What each method of a `Push` gives, as promises. */
 export interface PushConnection {
   readonly publish: (channel: string, data: unknown, options?: Push.PublishOptions) => Promise<Result<"push.publish">>
@@ -19,17 +30,6 @@ export interface PushConnection {
   readonly presence: (channel: string) => Promise<Result<"presence.query">>
 }
 
-/** The platform's `AbortSignal`, which is not among the types of the language. */
-type Signal = Parameters<Parameters<typeof Effect.promise>[0]>[0]
-
-/** What a handler of tasks is given besides the task. */
-export interface TaskContext {
-  /** Aborted when the task is one's own no more. */
-  readonly signal: Signal
-  /** See `Serve.Progress`. */
-  readonly progress: (usage?: Usage) => Promise<void>
-}
-
 /** A connection to the control plane, for programs without Effect. What fails rejects with a `ClientError`. */
 export interface Connection {
   readonly welcome: () => Welcome
@@ -38,8 +38,6 @@ export interface Connection {
   readonly ask: (session: string, text: string, options?: Client.SendOptions) => Promise<Client.Message>
   /** What the gateway tells from now on, until the loop over it ends or the connection is closed. */
   readonly events: () => AsyncIterable<Event>
-  /** Channels that are published in and heard. */
-  readonly push: PushConnection
   /**
    * Takes the tasks of agents that are outside; see `Client.serve`. What `handler` throws fails the task: a `TaskError` says
    * whether it may be tried again. Resolves, once the gateway knows, with what ends it.
@@ -49,6 +47,8 @@ export interface Connection {
     handler: (task: Task, context: TaskContext) => Promise<TaskAnswer>,
     options?: ServeOptions
   ) => Promise<() => Promise<void>>
+  /** Channels that are published in and heard. */
+  readonly push: PushConnection
   readonly close: () => Promise<void>
 }
 
@@ -104,14 +104,6 @@ export const connect = async (url: string, options?: Client.ClientOptions): Prom
         const events = Effect.runSync(Scope.extend(client.events, own))
         return Stream.toAsyncIterable(Stream.ensuring(events, Scope.close(own, Exit.void)))
       },
-      push: {
-        publish: (...args) => promised(client.push.publish(...args)),
-        subscribe: (...args) => pulled(client.push.subscribe(...args)),
-        ack: (...args) => promised(client.push.ack(...args)),
-        nack: (...args) => promised(client.push.nack(...args)),
-        history: (...args) => promised(client.push.history(...args)),
-        presence: (...args) => promised(client.push.presence(...args))
-      },
       serve: async (agents, handler, serving) => {
         const own = await Effect.runPromise(Scope.fork(scope, ExecutionStrategy.sequential))
         const handled: Handler = (task, progress) =>
@@ -121,6 +113,14 @@ export const connect = async (url: string, options?: Client.ClientOptions): Prom
           })
         await promised(Scope.extend(client.serve(agents, handled, serving), own))
         return () => Effect.runPromise(Scope.close(own, Exit.void))
+      },
+      push: {
+        publish: (...args) => promised(client.push.publish(...args)),
+        subscribe: (...args) => pulled(client.push.subscribe(...args)),
+        ack: (...args) => promised(client.push.ack(...args)),
+        nack: (...args) => promised(client.push.nack(...args)),
+        history: (...args) => promised(client.push.history(...args)),
+        presence: (...args) => promised(client.push.presence(...args))
       },
       close
     }

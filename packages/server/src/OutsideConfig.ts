@@ -1,4 +1,5 @@
 import { between, LONGEST_TIMER, optional, withDefault } from "@postilion/gateway/domain/ConfigFields"
+import { type ConfigProblem, noAgent } from "@postilion/gateway/domain/ConfigProblem"
 import { Schema } from "effect"
 
 /** An agent that is a program of its own: it connects to the WebSocket and takes the runs from there. */
@@ -22,3 +23,15 @@ export type OutsideAgent = typeof OutsideAgent.Type
 /** By agent. */
 export const OutsideConfig = Schema.Record({ key: Schema.NonEmptyString, value: OutsideAgent })
 export type OutsideConfig = typeof OutsideConfig.Type
+
+/** Agents that are outside, and that there are not. */
+export const outsideProblems = ({
+  agents,
+  outside
+}: {
+  readonly agents: Readonly<Record<string, unknown>>
+  readonly outside: OutsideConfig
+}): ReadonlyArray<ConfigProblem> =>
+  Object.keys(outside)
+    .filter((id) => !Object.hasOwn(agents, id))
+    .map((id) => noAgent(["outside", id], id, Object.keys(agents)))

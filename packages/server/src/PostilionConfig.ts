@@ -16,7 +16,7 @@ import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
 import { ObservabilityConfig } from "./Observability.ts"
-import { OutsideConfig } from "./OutsideConfig.ts"
+import { OutsideConfig, outsideProblems } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
 import { PushConfig } from "./push/PushConfig.ts"
 import { SCOPES } from "./Scopes.ts"
@@ -159,14 +159,14 @@ export const PostilionConfig = Schema.Struct({
     {},
     "Ways out, by the name that `deliverTo.channel` and a chat message's `replyTo` call them. There may be several of one platform."
   ),
-  webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
-  observability: section(ObservabilityConfig, "What is written to the log, and how."),
-  push: section(PushConfig, "Channels that are published in and heard."),
   outside: withDefault(
     OutsideConfig,
     {},
-    "Agents that are programs of their own, by id: they connect to `/ws` and take the runs from there."
-  )
+    "Agents that are programs of their own: they connect to `/ws` and take the runs from there."
+  ),
+  webSocket: section(WebSocketConfig, "The control plane at `/ws`."),
+  observability: section(ObservabilityConfig, "What is written to the log, and how."),
+  push: section(PushConfig, "Channels that are published in and heard.")
 })
 export type PostilionConfig = typeof PostilionConfig.Type
 export type PostilionConfigInput = typeof PostilionConfig.Encoded
@@ -175,18 +175,9 @@ export type PostilionConfigInput = typeof PostilionConfig.Encoded
 export const decodeConfig = (input: unknown): Effect.Effect<PostilionConfig, GatewayConfigError> =>
   Schema.decodeUnknown(PostilionConfig, { onExcessProperty: "error" })(input).pipe(
     Effect.mapError(configError),
-<<<<<<< HEAD
     Effect.tap(({ agents, outside }) => {
-      const unknown = Object.keys(outside).find((id) => !Object.hasOwn(agents, id))
-      if (unknown === undefined) return Effect.void
-      const path = `outside.${unknown}`
-      const message = `configuration: ${path}: there is no agent "${unknown}"; agents: ${Object.keys(agents).join(", ")}`
-      return new GatewayConfigError({ path, message })
-=======
-    Effect.tap(({ agents }) => {
-      const [problem] = agentProblems(agents)
+      const [problem] = [...agentProblems(agents), ...outsideProblems({ agents, outside })]
       return problem === undefined ? Effect.void : problemError(problem)
->>>>>>> wt-yaml
     })
   )
 

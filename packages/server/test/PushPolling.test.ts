@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
-import { Context, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
 import { BOB, EVE, OLGA, poll, post, pushes, serving, settled, subscribe } from "./Push.ts"
 import { as, eventually, request, requestAt } from "./Support.ts"
 import { connected } from "./Wire.ts"
@@ -51,7 +51,7 @@ describe("long polling", () => {
     }).pipe(Effect.provide(serving(withDefaults({ backlog: { maxMessages: 3 } }))))
   )
 
-  it.scopedLive("by a subscription each message comes until it is acknowledged, however it was told before", () =>
+  it.scoped("by a subscription each message comes until it is acknowledged, however it was told before", () =>
     Effect.gen(function* () {
       yield* poll(EVE, "subscription=pager")
       for (const n of [1, 2, 3]) yield* publish(n)
@@ -64,8 +64,11 @@ describe("long polling", () => {
       // What is in flight is not told to the next; what is not acknowledged in time is.
       expect((yield* poll(EVE, "subscription=pager")).body.messages).toMatchObject([{ cursor: 3, attempt: 1 }])
       yield* acked([3])
-      const late = yield* poll(EVE, "subscription=pager&timeout=60000")
-      expect(late.body.messages).toMatchObject([{ cursor: 2, attempt: 2 }])
+      const late = yield* poll(EVE, "subscription=pager&timeout=60000").pipe(Effect.fork)
+      yield* isWaiting(1)
+      yield* TestClock.adjust("10 seconds")
+      yield* eventually(TestClock.adjust(100), () => late.unsafePoll() !== null)
+      expect((yield* Fiber.join(late)).body.messages).toMatchObject([{ cursor: 2, attempt: 2 }])
       expect(
         (yield* post(EVE, "alerts/nack", { subscription: "pager", cursors: [2], requeue: false, reason: "no" })).status
       ).toBe(200)
@@ -77,7 +80,7 @@ describe("long polling", () => {
       const gone = yield* request("/push/alerts/subscriptions/pager", { ...as(EVE), method: "DELETE" })
       expect(gone.status).toBe(200)
       expect((yield* acked([1])).status).toBe(404)
-    }).pipe(Effect.provide(serving(withDefaults({ ackTimeoutMs: 100, retryBaseMs: 1 }))))
+    }).pipe(Effect.provide(serving(withDefaults({ ackTimeoutMs: 10_000 }))))
   )
 
   it.scopedLive("where nothing is kept, it is told what is published while it waits", () =>

@@ -43,6 +43,17 @@ export const Status = Schema.Struct({
   }).annotations({ description: "The day's tokens, over all agents." }),
   rate: Rate.annotations({ description: "Actions this hour." }),
   pending: counts("undecided", "queued", "merging", "awaitingApproval", "waiting", "running"),
+  agents: Schema.Array(
+    Schema.Struct({
+      id: Schema.String,
+      running: Schema.Number,
+      waiting: Schema.Number,
+      limit: described(
+        Schema.Number,
+        "Runs it may have at a time, as things stand: 0 for one that is outside, and not there."
+      )
+    })
+  ),
   deliveries: counts("prepared", "sending", "unknown", "failed", "sent"),
   scheduler: Schema.Struct({
     running: Schema.Boolean,

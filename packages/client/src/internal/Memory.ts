@@ -24,9 +24,9 @@ export type Again = readonly [method: Call, params: object]
 export const make = () => {
   const joined = new Map<string, Joined>()
   let subscription: { readonly filter: Params<"events.subscribe">["filter"]; cursor: string } | undefined
+  let serving: Params<"agent.serve"> | undefined
   const heard = new Map<string, Heard>()
   let toAsk: Heard | undefined
-  let serving: Params<"agent.serve"> | undefined
   let resumeToken: string | undefined
   let principal = ""
   let seq = 0

@@ -32,10 +32,10 @@ export type AuditKind =
   /** Instants of a job made no event: the first of them, and until when as it was written. */
   | "job.skipped"
   | "policy.changed"
+  | "policy.promoted"
   /** The configuration was changed while the gateway ran: what, and by whom; or another one was refused. */
   | "config.changed"
   | "config.refused"
-  | "policy.promoted"
   | "session.overflowed"
   | "session.deleted"
   | "session.imported"

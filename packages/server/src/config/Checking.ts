@@ -6,6 +6,7 @@ import { compile } from "@postilion/gateway/sources/ScheduleClock"
 import { adapterNames } from "@postilion/gateway/sources/WebhookRouter"
 import { Either, ParseResult } from "effect"
 import { agentProblems } from "../agents/AgentConfig.ts"
+import { outsideProblems } from "../OutsideConfig.ts"
 import { PostilionConfig } from "../PostilionConfig.ts"
 import { CHANNEL } from "../socket/Rooms.ts"
 import { didYouMean } from "./Nearest.ts"
@@ -209,6 +210,7 @@ const wholeProblems = (config: PostilionConfig, known: Known, options: CheckOpti
   return [
     ...problemsOf(config),
     ...agentProblems(config.agents, options.env),
+    ...outsideProblems(config),
     ...cronProblems(config),
     ...config.webhooks.flatMap(({ adapter }, i) =>
       adapters.includes(adapter)

@@ -198,14 +198,9 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
       "approvals.deny": ({ principal }, { id }) =>
         refused(Effect.map(gateway.deny(id, principal.name), (one) => ({ ...one }))),
       status: () => Effect.map(gateway.status(), (status) => ({ ...status, connections: connections.size })),
-<<<<<<< HEAD
-      "agents.list": () => ({ agents: agents.map((id) => ({ id, mode: killSwitch.mode(id) })) }),
+      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) }),
       ...PushMethods.make(push),
       ...AgentMethods.make(outside, gateway)
-=======
-      "agents.list": () => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) }),
-      ...PushMethods.make(push)
->>>>>>> wt-yaml
     }
     return handlers
   })

@@ -187,17 +187,11 @@ export const layer = (
   | Access
   | Stopping
   | GatewayService
-<<<<<<< HEAD
-=======
   | Reconfiguration
->>>>>>> wt-yaml
   | SessionStore
   | KillSwitch
   | EventBus
   | Store
   | Push
-<<<<<<< HEAD
   | OutsideAgents
-=======
->>>>>>> wt-yaml
 > => Layer.scopedDiscard(make(options))
