@@ -1,3 +1,4 @@
+import { createRequire } from "node:module"
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import { Effect } from "effect"
@@ -20,7 +21,8 @@ import * as Flags from "./Flags.ts"
 import type { AnyCommand, Entry } from "./Help.ts"
 import { print } from "./Output.ts"
 
-export const VERSION = "0.0.0"
+const { version } = createRequire(import.meta.url)("../package.json") as { readonly version: string }
+export const VERSION = version
 
 const one = (command: AnyCommand): Entry => ({ command, below: [] })
 const group = (name: string, about: string, ...commands: readonly [AnyCommand, ...Array<AnyCommand>]): Entry => ({

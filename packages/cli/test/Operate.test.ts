@@ -28,13 +28,14 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     const event = sent.stdout.trim()
     expect(event).toMatch(/^evt_\w+$/)
 
-    const [again, signed, explained, waiting, list, shown] = await run(
+    const [again, signed, explained, waiting, list, shown, read] = await run(
       cwd,
       "webhook send /github --event deployment --id d1 --json",
       "webhook sign /github --json",
       `explain ${event} --json`,
       "approvals list --json",
       "events list --state awaiting-approval --json",
+      `events show ${event} --json`,
       `events show ${event}`
     )
     expect(json(again)).toMatchObject({ status: "duplicate", eventId: event })
@@ -42,17 +43,22 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(json(explained)).toMatchObject({ eventId: event, state: "awaiting-approval" })
     expect(json(list)).toMatchObject({ events: [{ id: event, decision: "escalate" }], next: null })
     expect(json(shown)).toMatchObject({ event: { id: event }, state: "awaiting-approval" })
+    expect(read?.stdout).toMatch(/^decision +escalate by RequireApproval: /m)
     const approval = String(json(waiting).approvals[0].id)
 
-    const [wrongDigest, approve, twice] = await run(
+    const [wrongDigest, approve, twice, answered, whole] = await run(
       cwd,
       `approvals approve ${approval} --digest ${"0".repeat(64)}`,
       `approvals approve ${approval} --json`,
-      `approvals deny ${approval}`
+      `approvals deny ${approval}`,
+      `approvals show ${approval}`,
+      `approvals show ${approval} --json`
     )
     expect(wrongDigest?.code).toBe(1)
     expect(json(approve)).toMatchObject({ id: approval, state: "approved", by: "operator" })
     expect(twice?.code).toBe(1)
+    expect(answered?.stdout).toMatch(/^answers +approved by operator; needs 1$/m)
+    expect(json(whole)).toMatchObject({ id: approval, proposal: { agent: { id: "assistant" } } })
 
     const [
       said,
@@ -103,7 +109,7 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(tokens?.stdout).not.toContain(token)
     expect(agents?.stdout).toMatch(/^assistant +running$/m)
     expect(json(budget)).toMatchObject({ total: { runs: 2 }, byAgent: [{ name: "assistant" }] })
-    expect(json(status)).toMatchObject({ isRunning: true, scheduler: { jobs: 2 } })
+    expect(json(status)).toMatchObject({ isRunning: true, scheduler: { jobs: 2 }, config: { atRestart: [] } })
     expect(json(dead)).toEqual({ deliveries: [] })
     expect(none).toMatchObject({ code: 1, stderr: expect.stringContaining("dlv_none") })
     expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("evt_none") })

@@ -2,7 +2,7 @@ import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import { Effect } from "effect"
 import * as Flags from "../Flags.ts"
-import { printJson, printList, say, when } from "../Output.ts"
+import { facts, oneLine, print, printJson, printList, say, when } from "../Output.ts"
 import { asking, reading } from "../Reach.ts"
 
 const approvalId = Args.text({ name: "approval" }).pipe(Args.withDescription("The approval's id."))
@@ -36,9 +36,34 @@ export const list = Command.make("list", { json: Flags.json, ...Flags.connected 
   })
 ).pipe(Command.withDescription("Lists what waits for a person, oldest first, with what the agent would be asked."))
 
-export const show = Command.make("show", { approvalId, ...Flags.connected }, ({ approvalId, ...flags }) =>
-  asking(flags, (api) => Effect.flatMap(api.approvals.show({ path: { approvalId } }), printJson))
-).pipe(Command.withDescription("Shows an approval with all of what would run, as JSON."))
+export const show = Command.make(
+  "show",
+  { approvalId, json: Flags.json, ...Flags.connected },
+  ({ approvalId, json, ...flags }) =>
+    asking(flags, (api) =>
+      Effect.gen(function* () {
+        const found = yield* api.approvals.show({ path: { approvalId } })
+        if (json) return yield* printJson(found)
+        const { approvers, decidedBy, digest, eventId, expiresAt, id, policy, proposal, reason, state, votes } = found
+        const by = decidedBy === undefined ? `until ${when(expiresAt)}` : `by ${decidedBy}`
+        yield* print(
+          facts([
+            ["approval", `${id}, ${state} ${by}`],
+            ["event", eventId],
+            ["asked by", `${policy}: ${reason}`],
+            [
+              "answers",
+              `${votes.map(({ answer, by }) => `${answer} by ${by}`).join(", ") || "none"}; needs ${approvers}`
+            ],
+            ["agent", proposal.agent.id],
+            ["would be asked", oneLine(proposal.task, 1_000)],
+            ["payload", oneLine(proposal.payload, 1_000)],
+            ["digest", digest]
+          ])
+        )
+      })
+    )
+).pipe(Command.withDescription("Shows an approval and what would run; with --json all of it."))
 
 interface Answered {
   readonly id: string

@@ -1,9 +1,12 @@
 import * as Command from "@effect/cli/Command"
+import type * as Gateway from "@postilion/client/api/Gateway"
 import { Effect } from "effect"
 import { temporary } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
-import { facts, paint, print, printJson, printList, say, table, when } from "../Output.ts"
+import { facts, oneLine, paint, print, printJson, printList, say, table, when } from "../Output.ts"
 import { asking, listens, reading, target } from "../Reach.ts"
+
+type Status = typeof Gateway.Status.Type
 
 const number = (value: number): string => value.toLocaleString("en-US")
 const of = (used: number, limit: number | null): string => `${number(used)} of ${limit === null ? "∞" : number(limit)}`
@@ -22,12 +25,20 @@ const span = (ms: number): string => {
     .join(" ")
 }
 
+/** What there is to say of the configuration, where it is not as the file has it. */
+const configured = ({ atRestart, error, loadedAt }: Status["config"]): string =>
+  [
+    `as of ${when(loadedAt)}`,
+    ...(atRestart.length === 0 ? [] : [`at the next start: ${atRestart.join(", ")}`]),
+    ...(error === undefined ? [] : [paint("red", `what the file says now was refused: ${oneLine(error, 300)}`)])
+  ].join("; ")
+
 export const status = Command.make("status", { json: Flags.json, ...Flags.connected }, (flags) =>
   asking(flags, (api, { url }) =>
     Effect.gen(function* () {
       const found = yield* api.gateway.status()
       if (flags.json) return yield* printJson(found)
-      const { budget, components, deliveries, held, pending, rate, scheduler, stats, switches } = found
+      const { budget, components, config, deliveries, held, pending, rate, scheduler, stats, switches } = found
       const ill = components.filter(({ state }) => state !== "running")
       const state = held !== undefined ? "held" : found.isRunning ? "running" : "stopped"
       yield* print(
@@ -61,6 +72,7 @@ export const status = Command.make("status", { json: Flags.json, ...Flags.connec
             "jobs",
             `${scheduler.jobs}, next ${when(scheduler.nextWake) ?? "never"}${scheduler.stalled ? paint("red", ", stalled") : ""}`
           ],
+          ["configuration", configured(config)],
           [
             "components",
             ill.length === 0

@@ -5,7 +5,7 @@ import { Effect, Stream } from "effect"
 import { happening, styleOf } from "../Describe.ts"
 import { failed } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
-import { oneLine, paint, print, printJson, printLine, printList, say, when } from "../Output.ts"
+import { facts, oneLine, paint, print, printJson, printLine, printList, say, when } from "../Output.ts"
 import { asking, reading, target } from "../Reach.ts"
 import { connect } from "../Socket.ts"
 
@@ -66,9 +66,33 @@ export const list = Command.make(
     })
 ).pipe(Command.withDescription("Lists events, newest first, and what was decided on each."))
 
-export const show = Command.make("show", { eventId, json: Flags.json, ...Flags.connected }, ({ eventId, ...flags }) =>
-  asking(flags, (api) => Effect.flatMap(api.events.show({ path: { eventId } }), printJson))
-).pipe(Command.withDescription("Shows everything recorded of an event, as JSON."))
+export const show = Command.make(
+  "show",
+  { eventId, json: Flags.json, ...Flags.connected },
+  ({ eventId, json, ...flags }) =>
+    asking(flags, (api) =>
+      Effect.gen(function* () {
+        const found = yield* api.events.show({ path: { eventId } })
+        if (json) return yield* printJson(found)
+        const { approval, decision, delivery, event, policy, reason, run, state } = found
+        const why = reason === undefined ? "" : `: ${reason}`
+        yield* print(
+          facts([
+            ["event", `${event.id}, ${event.source} for ${event.agentId ?? "nobody"}, ${when(event.timestamp)}`],
+            ["state", state],
+            ["decision", decision === undefined ? undefined : `${decision} by ${policy ?? "nobody"}${why}`],
+            ["approval", approval === undefined ? undefined : `${approval.id}, ${approval.state}`],
+            ["run", run === undefined ? undefined : `${run.id}, ${run.state} on ${run.model ?? "no model yet"}`],
+            ["tokens", run === undefined ? undefined : String(run.inputTokens + run.outputTokens)],
+            ["said", oneLine(run?.text ?? run?.error ?? "", 1_000)],
+            ["delivery", delivery === undefined ? undefined : `${delivery.id}, ${delivery.state}`],
+            ["metadata", oneLine(JSON.stringify(event.metadata), 1_000)],
+            ["payload", oneLine(JSON.stringify(event.payload), 1_000)]
+          ])
+        )
+      })
+    )
+).pipe(Command.withDescription("Shows what is recorded of an event; with --json everything."))
 
 export const explain = Command.make(
   "explain",
