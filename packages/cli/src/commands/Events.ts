@@ -1,6 +1,6 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
-import { EventSource } from "@postilion/gateway/domain/GatewayEvent"
+import { EventSource, EventState } from "@postilion/gateway/domain/GatewayEvent"
 import { Effect, Stream } from "effect"
 import { happening, styleOf } from "../Describe.ts"
 import { failed } from "../Failure.ts"
@@ -11,23 +11,12 @@ import { connect } from "../Socket.ts"
 
 const kept = Effect.promise(() => import("../Kept.ts"))
 
-const STATES = [
-  "accepted",
-  "deferred",
-  "merging",
-  "awaiting-approval",
-  "executed",
-  "suppressed",
-  "merged",
-  "denied"
-] as const
-
 const eventId = Args.text({ name: "event" }).pipe(Args.withDescription("The event's id."))
 
 export const list = Command.make(
   "list",
   {
-    state: Flags.choice("state", STATES, "Only events that stand so."),
+    state: Flags.choice("state", EventState.literals, "Only events that stand so."),
     source: Flags.choice("source", EventSource.literals, "Only events from there."),
     agentId: Flags.optional("agent", "id", "Only events for this agent."),
     from: Flags.instant("from", "Only events that came at or after this time."),

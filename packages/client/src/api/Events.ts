@@ -3,11 +3,11 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { Explanation } from "@postilion/gateway/domain/Explanation"
-import { EventPriority, EventSource } from "@postilion/gateway/domain/GatewayEvent"
+import { EventPriority, EventSource, EventState } from "@postilion/gateway/domain/GatewayEvent"
 import { Schema } from "effect"
 import * as Fields from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unprocessable, Unreadable } from "./Problem.ts"
-import { Action, EventRecord, EventState, EventSummary } from "./Runs.ts"
+import { Action, EventRecord, EventSummary } from "./Runs.ts"
 
 const EventId = Schema.Struct({ eventId: Fields.name("The event.") })
 

@@ -2,7 +2,7 @@ import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { DeliveryState, ReplyRoute } from "@postilion/gateway/domain/Delivery"
-import { EventPriority, EventSource } from "@postilion/gateway/domain/GatewayEvent"
+import { EventPriority, EventSource, EventState } from "@postilion/gateway/domain/GatewayEvent"
 import { Schema } from "effect"
 import * as Fields from "./Fields.ts"
 import { Instant, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
@@ -99,17 +99,6 @@ const GatewayEvent = Schema.Struct({
   chain: maybe(Schema.Struct({ root: Schema.String, depth: Schema.Number, count: Schema.Number })),
   replyTo: maybe(ReplyRoute)
 }).annotations({ identifier: "Event" })
-
-export const EventState = Schema.Literal(
-  "accepted",
-  "deferred",
-  "merging",
-  "awaiting-approval",
-  "executed",
-  "suppressed",
-  "merged",
-  "denied"
-)
 
 const decided = {
   state: EventState,

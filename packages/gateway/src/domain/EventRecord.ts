@@ -1,5 +1,5 @@
 import type { Delivery } from "./Delivery.ts"
-import type { EventPriority, EventSource, GatewayEvent } from "./GatewayEvent.ts"
+import type { EventPriority, EventSource, EventState, GatewayEvent } from "./GatewayEvent.ts"
 import type { Action, ShadowAnswer } from "./PolicyDecision.ts"
 import type { PolicyState } from "./PolicyState.ts"
 import type { Proposal } from "./Proposal.ts"
@@ -36,21 +36,6 @@ export interface Approval {
   /** The run it was used for, once. */
   readonly consumedBy: string | undefined
 }
-
-/**
- * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
- * - `awaiting-approval`: judged `escalate`, or its run was abandoned.
- * - `executed`, `suppressed`, `merged` (into another event), `denied`: the decision is final.
- */
-export type EventState =
-  | "accepted"
-  | "deferred"
-  | "merging"
-  | "awaiting-approval"
-  | "executed"
-  | "suppressed"
-  | "merged"
-  | "denied"
 
 /** What a decision was made on. */
 export interface Evidence {

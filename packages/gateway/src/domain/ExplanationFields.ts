@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import { DeliveryState, ReplyRoute } from "./Delivery.ts"
-import { EventPriority, EventSource } from "./GatewayEvent.ts"
+import { EventPriority, EventSource, EventState } from "./GatewayEvent.ts"
 import { Instant } from "./Instant.ts"
 
 const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
@@ -123,23 +123,12 @@ const Delivery = Schema.Struct({
   endedAt: MaybeInstant
 })
 
-const State = Schema.Literal(
-  "accepted",
-  "deferred",
-  "merging",
-  "awaiting-approval",
-  "executed",
-  "suppressed",
-  "merged",
-  "denied"
-)
-
 /** An event this one has to do with. */
 const Other = Schema.Struct({
   eventId: Schema.String,
   source: EventSource,
   type: Schema.optional(Schema.String),
-  state: State,
+  state: EventState,
   /** The run that caused it; none: it came from outside. */
   causedBy: Schema.optional(Schema.String),
   /** Runs between it and the event that is explained. */
@@ -157,7 +146,7 @@ export const fields = {
   sessionKey: Schema.optional(Schema.String),
   traceId: Schema.optional(Schema.String),
   receivedAt: Instant,
-  state: State,
+  state: EventState,
   /** Why it never ran, where a person, or the time a person had, decided that. */
   denied: Reason,
   /** In the order they were made. None: no policy has decided yet. */

@@ -9,6 +9,23 @@ export type EventSource = typeof EventSource.Type
 export const EventPriority = Schema.Literal("low", "normal", "high", "critical")
 export type EventPriority = typeof EventPriority.Type
 
+/**
+ * - `accepted`: kept, not yet judged. `deferred`: judged `queue`. `merging`: leads an open merge window.
+ * - `awaiting-approval`: judged `escalate`, or its run was abandoned.
+ * - `executed`, `suppressed`, `merged` (into another event), `denied`: the decision is final.
+ */
+export const EventState = Schema.Literal(
+  "accepted",
+  "deferred",
+  "merging",
+  "awaiting-approval",
+  "executed",
+  "suppressed",
+  "merged",
+  "denied"
+)
+export type EventState = typeof EventState.Type
+
 /** The envelope every stimulus is normalised to before a policy sees it. */
 export interface GatewayEvent {
   readonly id: string

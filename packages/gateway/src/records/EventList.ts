@@ -1,6 +1,6 @@
 import { Effect } from "effect"
-import type { EventState, EventSummary } from "../domain/EventRecord.ts"
-import type { EventSource } from "../domain/GatewayEvent.ts"
+import type { EventSummary } from "../domain/EventRecord.ts"
+import type { EventSource, EventState } from "../domain/GatewayEvent.ts"
 import { firstIdAt } from "../domain/Ids.ts"
 import { nextTurn } from "../internal/NextTurn.ts"
 import { typeOf } from "./EventCodec.ts"

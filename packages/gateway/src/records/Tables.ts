@@ -3,8 +3,7 @@
  * instants are Unix milliseconds.
  */
 import type { DeliveryOutcome, DeliveryState } from "../domain/Delivery.ts"
-import type { EventState } from "../domain/EventRecord.ts"
-import type { EventPriority, EventSource } from "../domain/GatewayEvent.ts"
+import type { EventPriority, EventSource, EventState } from "../domain/GatewayEvent.ts"
 import type { SlotState } from "../domain/Job.ts"
 import type { Action } from "../domain/PolicyDecision.ts"
 import type { RunState } from "../domain/Run.ts"
