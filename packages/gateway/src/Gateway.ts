@@ -120,9 +120,10 @@ const compose = (live: LiveConfig, options: GatewayOptions) => {
       component("services", "Scheduler", replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)))
     )
   )
-  const services = Layer.merge(
-    component("services", "GatewayService", GatewayServiceModule.layer(live)),
-    component("services", "Reconfiguration", ReconfigurationModule.layer(live, options))
+  const services = component(
+    "services",
+    "GatewayService",
+    Layer.merge(GatewayServiceModule.layer(live), ReconfigurationModule.layer(live, options))
   ).pipe(Layer.provideMerge(sources), Layer.provideMerge(harness), Layer.provideMerge(runs))
   const channels = (options.channels ?? []).reduce<Layer.Layer<never, GatewayStartError, SupervisorModule.Supervisor>>(
     (before, { name, start }) =>

@@ -115,6 +115,40 @@ for (const [name, layer] of stores) {
       }).pipe(Effect.provide(layer))
     )
 
+    it.scoped("tells rows of a key of several columns apart, and columns that are unique besides", () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        const letter = (name: string, seq: number, id: string | null): Row<"push_deliveries"> => ({
+          channel: "alerts",
+          principal: "eve",
+          name,
+          seq,
+          state: id === null ? "retrying" : "dead",
+          attempt: 1,
+          due_at: 0,
+          error: null,
+          id,
+          died_at: null
+        })
+        const put = (row: Row<"push_deliveries">): Write => ({ op: "put", table: "push_deliveries", row })
+        yield* store.commit([put(letter("a", 1, null)), put(letter("a", 2, null)), put(letter("b", 1, "dead_1"))])
+        yield* store.commit([put(letter("a", 1, "dead_2"))])
+        const found = yield* store.find("push_deliveries", { where: { state: "dead" }, orderBy: ["id", "asc"] })
+        expect(found).toEqual([letter("b", 1, "dead_1"), letter("a", 1, "dead_2")])
+        expect(yield* Effect.isFailure(store.commit([put(letter("a", 2, "dead_1"))]))).toBe(true)
+        const own = { channel: "alerts", principal: "eve", name: "a" }
+        yield* store.commit([{ op: "delete", table: "push_deliveries", where: { ...own, seq: { in: [1, 2] } } }])
+        expect(yield* store.find("push_deliveries", {})).toEqual([letter("b", 1, "dead_1")])
+        const message = { channel: "alerts", seq: 1, id: "m", sender: "bob", data: "null", at: 0, dedupe_key: "k" }
+        yield* store.commit([insert("push_messages", message)])
+        const again = insert("push_messages", { ...message, seq: 2 })
+        expect(yield* Effect.isFailure(store.commit([again]))).toBe(true)
+        expect(yield* store.find("push_messages", { where: { channel: "alerts", seq: { gte: 1, lt: 3 } } })).toEqual([
+          message
+        ])
+      }).pipe(Effect.provide(layer))
+    )
+
     it.scoped("updates the row of a key, and none where there is none", () =>
       Effect.gen(function* () {
         const store = yield* Store

@@ -35,10 +35,10 @@ const LARGEST_IMPORT = 16 * 1_048_576
 const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
   Effect.gen(function* () {
     const listener = yield* HttpListener
-    const { current } = yield* Reconfiguration
-    const agents = () => Object.keys(current().agents)
     const webhooks = yield* WebhookRouter
     const access = yield* Access.Access
+    const { current } = yield* Reconfiguration
+    const agents = () => Object.keys(current().agents)
     const conversations = yield* Conversations.make(options)
     const channels = yield* Push
     const stopping = yield* Stopping.Stopping

@@ -3,8 +3,9 @@ import { createServer as createSecureServer, Server as SecureServer } from "node
 import type { Duplex } from "node:stream"
 import { ChannelConnectionError, supervise } from "@postilion/gateway"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope, Stream } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Runtime, type Scope } from "effect"
 import { readBody } from "./HttpBody.ts"
+import { STALLED, type StreamedAnswer, sendStream } from "./HttpStream.ts"
 import { plain } from "./Peers.ts"
 import * as Tls from "./Tls.ts"
 
@@ -36,10 +37,6 @@ export interface HttpHead {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** An answer that is sent as it comes: each of `chunks` once the one before has left. */
-export interface StreamedAnswer extends Omit<Problem.HttpAnswer, "body"> {
-  readonly chunks: Stream.Stream<string, unknown>
-}
 export type Answer = Problem.HttpAnswer | StreamedAnswer
 
 /** What a request is answered once its body has arrived. */
@@ -95,24 +92,6 @@ export const alive: Problem.HttpAnswer = {
 const closed = Problem.problem(503, "the gateway is starting or stopping; try again in a few seconds", {
   headers: { "retry-after": "5" }
 })
-
-const STALLED = 60_000
-
-/** Sends one more piece of an answer, and waits until there is room for the next. */
-const write = (response: ServerResponse, chunk: string, stallMs: number): Effect.Effect<void, Error> =>
-  Effect.async<void, Error>((resume) => {
-    if (response.write(chunk)) return resume(Effect.void)
-    const timer = setTimeout(() => resume(Effect.fail(new Error("the client has stopped reading"))), stallMs)
-    const onDrain = (): void => {
-      clearTimeout(timer)
-      resume(Effect.void)
-    }
-    response.once("drain", onDrain)
-    return Effect.sync(() => {
-      clearTimeout(timer)
-      response.off("drain", onDrain)
-    })
-  })
 
 const urlOf = ({ host, tls }: HttpListenerOptions, port: number): string =>
   `${tls === undefined ? "http" : "https"}://${host.includes(":") ? `[${host}]` : host}:${port}`
@@ -181,32 +160,10 @@ const make = (options: HttpListenerOptions) =>
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
       response.end(body)
     }
-    const stream = ({ chunks, headers, status }: StreamedAnswer, response: ServerResponse): Effect.Effect<void> => {
-      const begin = (): void => {
-        if (response.headersSent) return
-        if (handler === undefined) response.shouldKeepAlive = false
-        response.writeHead(status, headers)
-      }
-      const sent =
-        response.req.method === "HEAD"
-          ? Effect.void
-          : Stream.runForEach(chunks, (chunk) => {
-              begin()
-              return write(response, chunk, options.stallMs ?? STALLED)
-            })
-      return Effect.matchCauseEffect(sent, {
-        onSuccess: () =>
-          Effect.sync(() => {
-            begin()
-            response.end()
-          }),
-        onFailure: (cause) =>
-          Effect.zipRight(
-            Effect.logError("sending an answer failed", cause),
-            // What was begun is cut off, so that nobody takes what was sent for all of it.
-            Effect.sync(() => (response.headersSent ? void response.destroy() : send(response, Problem.internalError)))
-          )
-      })
+    const streaming = {
+      stallMs: options.stallMs ?? STALLED,
+      isClosing: () => handler === undefined,
+      onFailure: (response: ServerResponse) => send(response, Problem.internalError)
     }
     const answer = (response: ServerResponse, effect: Effect.Effect<Answer>): void => {
       let stop = (): void => {}
@@ -214,7 +171,7 @@ const make = (options: HttpListenerOptions) =>
         onExit: (exit) => {
           if (Exit.isSuccess(exit)) {
             if ("body" in exit.value) send(response, exit.value)
-            else stop = run(stream(exit.value, response))
+            else stop = run(sendStream(response, exit.value, streaming))
           } else if (!Cause.isInterruptedOnly(exit.cause)) {
             log(Effect.logError("answering an HTTP request failed", exit.cause))
             send(response, Problem.internalError)

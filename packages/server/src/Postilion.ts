@@ -95,7 +95,6 @@ const build = (decoded: PostilionConfig, options: Gateway.GatewayOptions) =>
 
 /** What a program gets. */
 export type Services = Gateway.Services | Store | SqlClient.SqlClient | HttpListener.HttpAddress | Shutdown.Shutdown
-export type StartError = Gateway.StartError | ChannelConnectionError
 
 /**
  * The whole of Postilion in one process: the gateway, its records in a SQLite file, its HTTP door. Needs an `AgentRunner`; any
@@ -118,12 +117,12 @@ export type StartError = Gateway.StartError | ChannelConnectionError
 export const layer = (
   config: PostilionConfigInput = {},
   options: Gateway.GatewayOptions = {}
-): Layer.Layer<Services, StartError, AgentRunner> =>
+): Layer.Layer<Services, Gateway.StartError | ChannelConnectionError, AgentRunner> =>
   Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => build(decoded, options)))
 
 export interface FileOptions extends Gateway.GatewayOptions {
-  /** What holds whatever the file says, also when it is read again. */
-  readonly override?: (config: PostilionConfig) => PostilionConfig
+  /** What holds whatever the file says. Default: nothing. */
+  readonly set?: Partial<Pick<PostilionConfig, "host" | "port" | "storage" | "observability">>
 }
 
 /**
@@ -133,15 +132,14 @@ export interface FileOptions extends Gateway.GatewayOptions {
  */
 export const layerFile = (
   path: string,
-  { override = (config) => config, ...options }: FileOptions = {}
-): Layer.Layer<Services | ConfigReload.ConfigReload, StartError> =>
+  { set, ...options }: FileOptions = {}
+): Layer.Layer<Services | ConfigReload.ConfigReload, Gateway.StartError | ChannelConnectionError> =>
   Layer.unwrapEffect(
     Effect.gen(function* () {
-      const file = ConfigFile.load(path, {
+      const read = ConfigFile.load(path, {
         adapters: options.adapters,
         channels: options.channels?.map(({ name }) => name)
-      })
-      const read = Effect.map(file, (loaded) => ({ ...loaded, config: override(loaded.config) }))
+      }).pipe(Effect.map((loaded) => ({ ...loaded, config: { ...loaded.config, ...set } })))
       const loaded = yield* read
       yield* ConfigReload.logWarnings(loaded)
       const given = yield* Effect.serviceOption(AgentRunner)

@@ -73,6 +73,12 @@ describe("a gateway follows its file", () => {
             { concurrency: "unbounded", discard: true }
           )
         )
+        const beyond = (count: number) =>
+          eventually(
+            Effect.sync(() => answers.length),
+            (length) => length > count + 20
+          )
+        yield* beyond(0)
         const rounds = 6
         for (let round = 1; round <= rounds; round++) {
           const { length } = answers
@@ -81,10 +87,7 @@ crons: [{ name: c${round}, schedule: "0 9 * * *", instruction: round ${round} }]
 `
           yield* write(BASE + HOOK + changing, round % 2 === 0 ? "replaced" : "in place")
           yield* reloaded(round)
-          yield* eventually(
-            Effect.sync(() => answers.length),
-            (count) => count > length + 20
-          )
+          yield* beyond(length)
         }
         yield* Deferred.succeed(over, undefined)
         yield* Fiber.join(load)

@@ -32,10 +32,6 @@ export const hears = (wire: Wire, count: number) =>
     wire.until(() => pushes(wire).length >= count),
     undefined
   ).pipe(Effect.map(() => pushes(wire)))
-export const isPush =
-  (data: unknown) =>
-  ({ method, params }: Frame): boolean =>
-    method === "PUSH" && params?.data === data
 /** All that was sent so far has arrived. */
 export const settled = (wire: Wire) => wire.ask("ping")
 

@@ -2,8 +2,10 @@ import { describe, expect, it } from "@effect/vitest"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
 import { Effect, Schema, SchemaAST, TestClock } from "effect"
 import { WebSocket } from "ws"
+import { Channel } from "../src/push/Channel.ts"
 import { Message } from "../src/push/Message.ts"
-import { PushConfig } from "../src/push/PushConfig.ts"
+import { PushConfig, settingsOf } from "../src/push/PushConfig.ts"
+import { Subscription } from "../src/push/Subscription.ts"
 import {
   ack,
   BOB,
@@ -248,6 +250,17 @@ describe("who is told what", () => {
       expect(JSON.parse(`${head}7${tail}`)).toMatchObject({ params: { seq: 7, cursor: 1, data: { a: 1 }, attempt: 1 } })
     })
   )
+
+  it("what is due and cannot be told yet sets no alarm: it would go off again and again", () => {
+    const channel = new Channel("alerts", settingsOf(Schema.decodeSync(PushConfig)({}))("alerts"), 0)
+    const row = { channel: "alerts", principal: "eve", name: "pager", acked_seq: 0, seen_at: 0 }
+    const subscription = new Subscription(channel, row)
+    const receiver = { ready: false, away: true, message: () => {}, gap: () => {}, replaced: () => {} }
+    subscription.hearer = { receiver, published: () => {}, wake: () => {} }
+    subscription.retries.set(1, { attempt: 1, dueAt: 10, letter: undefined })
+    expect(subscription.dueAt(9)).toBe(10)
+    expect(subscription.dueAt(10)).toBe(Number.POSITIVE_INFINITY)
+  })
 
   it.scoped(
     "N26: a subscription is its principal's: another of that name is another, and nobody acknowledges it for them",

@@ -139,9 +139,8 @@ describe("long polling", () => {
       const refused = yield* post(EVE, "alerts", { data: 1 })
       expect([refused.status, refused.body.reason]).toEqual([403, "not-allowed"])
       expect((yield* request("/push/alerts")).status).toBe(401)
-      expect((yield* request("/push/alerts", { ...as(OLGA), method: "PUT" })).headers.get("allow")).toBe(
-        "GET, HEAD, POST"
-      )
+      const { headers } = yield* request("/push/alerts", { ...as(OLGA), method: "PUT" })
+      expect(headers.get("allow")?.split(", ").sort()).toEqual(["GET", "HEAD", "POST"])
     }).pipe(Effect.provide(serving()))
   )
 })

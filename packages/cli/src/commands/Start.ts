@@ -1,10 +1,7 @@
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
-import type { GatewayConfigError } from "@postilion/gateway"
-import type { Postilion as Server } from "@postilion/server"
 import { Effect, Logger, Option } from "effect"
 import { load } from "../Configuration.ts"
-import type { CliError } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { paint, say } from "../Output.ts"
 
@@ -26,7 +23,7 @@ export const start = Command.make(
     ),
     ...Flags.configured
   },
-  ({ config: given, logFormat, port }): Effect.Effect<void, CliError | GatewayConfigError | Server.StartError> =>
+  ({ config: given, logFormat, port }) =>
     Effect.gen(function* () {
       const { config, file } = yield* load(given)
       // What it writes is nobody else's business.
@@ -34,11 +31,7 @@ export const start = Command.make(
       const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const format = logFormat ?? config.observability.logFormat ?? "pretty"
       const server = Postilion.layerFile(file, {
-        override: (config) => ({
-          ...config,
-          port: port ?? config.port,
-          observability: { ...config.observability, logFormat: format }
-        })
+        set: { port: port ?? config.port, observability: { ...config.observability, logFormat: format } }
       })
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress

@@ -1,4 +1,4 @@
-import { Alarm, type AuditLog, GatewayError, type Journal, type Store, type StoreError } from "@postilion/gateway"
+import { type AuditLog, GatewayError, type Journal, type Store, type StoreError } from "@postilion/gateway"
 import { Clock, Context, Deferred, Effect, FiberSet, Layer, Schedule } from "effect"
 import { Denied } from "../Denied.ts"
 import type { Principal } from "../Principal.ts"
@@ -9,11 +9,12 @@ import * as DeadLetters from "./DeadLetters.ts"
 import type { Surroundings } from "./Hearers.ts"
 import { Message, Recent } from "./Message.ts"
 import * as Polls from "./Polls.ts"
+import * as PushAlarm from "./PushAlarm.ts"
 import type { PushConfig } from "./PushConfig.ts"
 import * as PushRecords from "./PushRecords.ts"
 import * as PushRetention from "./PushRetention.ts"
 import * as SocketHearers from "./SocketHearers.ts"
-import { keyOf, type Subscription } from "./Subscription.ts"
+import { keyOf } from "./Subscription.ts"
 
 /** What has come of the push service since start. */
 export interface PushCounts {
@@ -76,10 +77,8 @@ export interface Core {
 const LIMIT = 100
 /** Ids of messages that a channel that keeps none remembers. */
 const MOST_IDS = 1_000
-const HOUR = 3_600_000
+/** Milliseconds before records that could not be read are read again. */
 const RETRY = 1_000
-/** The alarm's key for what is seen to once an hour; no channel and no subscription has such a one. */
-const HOURLY = ""
 
 /** Why a channel that keeps nothing has no subscriptions by name. */
 export const keepsNothing = (channel: string) =>
@@ -97,8 +96,6 @@ const make = (config: PushConfig) =>
     const channels = new Channels(config)
     const recent = new Recent()
     const counts: PushCounts = { published: 0, told: 0, acked: 0, retried: 0, died: 0 }
-    /** By when they are seen to. */
-    const scheduled = new Map<string, Subscription>()
     /** By id, those of channels that keep none. */
     const ids = new WeakMap<Channel, Set<string>>()
 
@@ -109,68 +106,8 @@ const make = (config: PushConfig) =>
     const records = yield* PushRecords.make(channels, recent, () => void run(wakeAll))
     const retention = yield* PushRetention.make(config, channels, records)
 
-    const schedule = (subscription: Subscription): void => {
-      const at = subscription.dueAt()
-      if (at >= subscription.alarm) return
-      subscription.alarm = at
-      scheduled.set(subscription.key, subscription)
-      alarm.set(subscription.key, at)
-    }
-    const see = (subscription: Subscription) =>
-      Effect.gen(function* () {
-        scheduled.delete(subscription.key)
-        subscription.alarm = Number.POSITIVE_INFINITY
-        const { hearer, inFlight } = subscription
-        const late = [...inFlight].filter(([, { deadline }]) => deadline <= now())
-        if (hearer?.receiver.away === true) {
-          for (const [, flight] of late) flight.deadline = Number.POSITIVE_INFINITY
-        } else if (late.length > 0) {
-          const error = `not acknowledged within ${subscription.channel.settings.ackTimeoutMs} ms`
-          yield* fail(
-            subscription,
-            late.map(([seq]) => seq),
-            { error, final: false }
-          )
-        }
-        hearer?.wake()
-        schedule(subscription)
-      })
-    const fail = (subscription: Subscription, cursors: ReadonlyArray<number>, failure: PushRecords.Failure) =>
-      Effect.map(records.fail(subscription, cursors, failure), ({ died, retried }) => {
-        counts.died += died
-        counts.retried += retried
-      })
-    const pruned = (name: string) =>
-      Effect.gen(function* () {
-        const channel = channels.find(name)
-        const next = channel && (yield* retention.prune(channel))
-        if (next !== undefined) alarm.set(name, next)
-      })
-    const due = (key: string): Effect.Effect<void> => {
-      const subscription = scheduled.get(key)
-      const seen: Effect.Effect<void, GatewayError | StoreError> =
-        key === HOURLY
-          ? Effect.zipRight(
-              retention.all,
-              Effect.sync(() => alarm.set(HOURLY, now() + HOUR))
-            )
-          : subscription === undefined
-            ? pruned(key)
-            : see(subscription)
-      return Effect.catchAll(seen, (error) => {
-        alarm.set(key, now() + RETRY)
-        if (subscription !== undefined) scheduled.set(key, subscription)
-        return Effect.logWarning("the push service could not see to what is due; trying again", error)
-      })
-    }
-    const alarm = yield* Alarm.make("push", (keys) =>
-      Effect.forEach(keys, due, { concurrency: "unbounded", discard: true })
-    )
-    alarm.set(HOURLY, now() + HOUR)
-    for (const channel of channels.values()) {
-      if (channel.first <= channel.last) alarm.set(channel.name, now())
-      for (const subscription of channel.subscriptions.values()) schedule(subscription)
-    }
+    const due = yield* PushAlarm.make({ channels, records, retention, counts, now, run: (effect) => void run(effect) })
+    const { fail, schedule } = due
 
     const around: Surroundings = {
       now,
@@ -188,8 +125,8 @@ const make = (config: PushConfig) =>
       counts.published += 1
       for (const hearer of channel.hearers) hearer.published(message)
       const { backlog } = channel.settings
-      if (message.seq === channel.first) alarm.set(channel.name, message.fields.at + backlog.ttlMs)
-      if (channel.first - channel.swept > backlog.maxMessages / 10 + PushRecords.PAGE) alarm.set(channel.name, now())
+      if (message.seq === channel.first) due.prune(channel, message.fields.at + backlog.ttlMs)
+      if (channel.first - channel.swept > backlog.maxMessages / 10 + PushRecords.PAGE) due.prune(channel, now())
     }
     /** Tells it to who is there, unless it was told before. */
     const tell = (channel: Channel, { data, id, sender }: PushRecords.Publication): boolean => {

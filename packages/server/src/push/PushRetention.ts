@@ -133,3 +133,4 @@ export const make = (config: PushConfig, channels: Channels, records: PushRecord
       })
     }
   })
+export type PushRetention = Effect.Effect.Success<ReturnType<typeof make>>

@@ -146,15 +146,16 @@ export class Subscription {
     }
     return spent
   }
-  /** When there is something to see to. */
-  dueAt(): number {
+  /** When there is something to see to. What is due and could not be told is told as soon as it can be. */
+  dueAt(now: number): number {
     let due = Number.POSITIVE_INFINITY
     for (const { deadline } of this.inFlight.values()) {
       due = deadline
       // In the order they were told: the first is the first to be late.
       if (deadline !== Number.POSITIVE_INFINITY) break
     }
-    if (this.hearer !== undefined) for (const { dueAt } of this.retries.values()) due = Math.min(due, dueAt)
+    if (this.hearer === undefined) return due
+    for (const { dueAt } of this.retries.values()) if (dueAt > now) due = Math.min(due, dueAt)
     return due
   }
 }
