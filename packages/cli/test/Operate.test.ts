@@ -127,10 +127,10 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     const [disabled, enabled, fired, next, removed, revoked, exported, refused, gone, imported, written, forbidden] =
       await batch(
         [
-          ["cron", "disable", job],
+          ["cron", "disable", "nightly"],
           ["cron", "enable", job],
           ["cron", "run", job, "--json"],
-          ["cron", "next", job, "--json"],
+          ["cron", "next", "nightly", "--json"],
           ["cron", "remove", job],
           ["token", "revoke", tokenId],
           ["sessions", "export", "--output", "sessions.jsonl"],

@@ -120,11 +120,12 @@ const compose = (live: LiveConfig, options: GatewayOptions) => {
       component("services", "Scheduler", replaceable(SchedulerModule.Scheduler, SchedulerModule.layer(config)))
     )
   )
-  const services = component(
-    "services",
-    "GatewayService",
-    Layer.merge(GatewayServiceModule.layer(live), ReconfigurationModule.layer(live, options))
-  ).pipe(Layer.provideMerge(sources), Layer.provideMerge(harness), Layer.provideMerge(runs))
+  const services = component("services", "GatewayService", GatewayServiceModule.layer(live)).pipe(
+    Layer.provideMerge(component("services", "Reconfiguration", ReconfigurationModule.layer(live, options))),
+    Layer.provideMerge(sources),
+    Layer.provideMerge(harness),
+    Layer.provideMerge(runs)
+  )
   const channels = (options.channels ?? []).reduce<Layer.Layer<never, GatewayStartError, SupervisorModule.Supervisor>>(
     (before, { name, start }) =>
       start === undefined

@@ -48,6 +48,8 @@ export class ManualClock implements Clock.Clock {
   readonly currentTimeNanos = Effect.sync(() => this.unsafeCurrentTimeNanos())
   sleep(duration: Duration.Duration): Effect.Effect<void> {
     return Effect.async((resume) => {
+      // As every clock has it: who does not sleep is not asleep.
+      if (Duration.toMillis(duration) <= 0) return resume(Effect.void)
       const sleeper = { at: this.now + Duration.toMillis(duration), wake: () => resume(Effect.void) }
       this.sleepers.push(sleeper)
       return Effect.sync(() => {

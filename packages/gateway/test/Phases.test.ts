@@ -65,6 +65,7 @@ describe("O10: a gateway starts and stops in phases", () => {
         "services Admission",
         "services Scheduler",
         "services WebhookRouter",
+        "services Reconfiguration",
         "services GatewayService",
         "channels channel one",
         "channels channel two",

@@ -64,14 +64,15 @@ describe("health", () => {
 })
 
 describe("X16: one authorization for every door", () => {
-  for (const { method, path } of routes) {
-    it.scoped(`${method} ${path}`, () =>
-      Effect.gen(function* () {
+  it.scoped("nothing is answered without a token that is right, and sent as it has to be", () =>
+    Effect.gen(function* () {
+      for (const { method, path } of routes) {
+        const what = `${method} ${path}`
         const refused = (headers: Record<string, string>, at = path) =>
           Effect.map(request(at, { method, headers }), (answer) => {
-            expect(answer).toMatchObject({ status: 401, body: { title: "Unauthorized" } })
-            expect(answer.headers.get("www-authenticate")).toMatch(/^Bearer/)
-            expect(answer.text).not.toContain(ADA)
+            expect(answer, what).toMatchObject({ status: 401, body: { title: "Unauthorized" } })
+            expect(answer.headers.get("www-authenticate"), what).toMatch(/^Bearer/)
+            expect(answer.text, what).not.toContain(ADA)
           })
         yield* refused({})
         for (const value of ["", "Bearer", "Bearer ", `Bearer ${ADA}x`, `Bearer ${ADA} x`, `Basic ${ADA}`, ADA]) {
@@ -79,13 +80,15 @@ describe("X16: one authorization for every door", () => {
         }
         yield* refused({}, `${path}?authorization=Bearer%20${ADA}`)
         yield* refused({ cookie: `token=${ADA}`, "x-token": ADA })
+      }
+      for (const { method, path } of routes) {
         for (const scheme of ["Bearer", "bearer", "BEARER"]) {
           const answer = yield* request(path, { method, headers: { authorization: `${scheme} ${ADA}` } })
-          expect(answer.status).not.toBe(401)
+          expect(answer.status, `${method} ${path}`).not.toBe(401)
         }
-      }).pipe(Effect.provide(server()))
-    )
-  }
+      }
+    }).pipe(Effect.provide(server({ maxFailedAttempts: 100_000 })))
+  )
 
   it.scoped("without any token configured, nobody has one", () =>
     Effect.gen(function* () {

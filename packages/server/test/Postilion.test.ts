@@ -279,6 +279,7 @@ describe("N33: every key has an effect", () => {
   const exercised: Readonly<Record<string, string>> = {
     push: "PushLimits.test.ts Push.test.ts PushPolling.test.ts PushSubscriptions.test.ts",
     "agents.*": "AgentModels.test.ts",
+    "outside.*": "OutsideAgents.test.ts",
     "tokens.*": "Tokens.test.ts",
     ssl: "Tls.test.ts",
     audit: "AuditSigning.test.ts",

@@ -3,12 +3,23 @@ import * as Command from "@effect/cli/Command"
 import { JobRules } from "@postilion/gateway/domain/Job"
 import type { Schedule } from "@postilion/gateway/domain/Schedule"
 import { Duration, Effect, Option, Schema } from "effect"
-import { usage } from "../Failure.ts"
+import { failed, usage } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { facts, print, printJson, printList, say, table, when } from "../Output.ts"
-import { asking, reading } from "../Reach.ts"
+import { type Api, asking, reading } from "../Reach.ts"
 
-const jobId = Args.text({ name: "job" }).pipe(Args.withDescription("The job's id."))
+const given = Args.text({ name: "job" }).pipe(Args.withDescription("The job's id, or its name where one alone has it."))
+
+/** The id of the job that is meant. */
+const idOf = (api: Api, given: string) =>
+  Effect.gen(function* () {
+    const { jobs } = yield* api.jobs.list()
+    const found = jobs.filter(({ id, name }) => id === given || name === given)
+    const [job] = found
+    if (job === undefined) return yield* failed(`there is no job "${given}"`, "see `postilion cron list`")
+    if (found.length > 1) return yield* failed(`several jobs are called "${given}"`, "name it by its id")
+    return job.id
+  })
 
 const scheduleText = (schedule: Schedule): string => {
   switch (schedule.kind) {
@@ -107,27 +118,31 @@ export const add = Command.make(
     })
 ).pipe(Command.withDescription("Adds a job, which stays until it is removed, and says when it is due."))
 
-export const remove = Command.make("remove", { jobId, ...Flags.connected }, ({ jobId, ...flags }) =>
+export const remove = Command.make("remove", { given, ...Flags.connected }, ({ given, ...flags }) =>
   asking(flags, (api) =>
-    Effect.flatMap(api.jobs.remove({ path: { jobId } }), ({ removed }) => say(`${removed}: removed`))
+    Effect.gen(function* () {
+      const { removed } = yield* api.jobs.remove({ path: { jobId: yield* idOf(api, given) } })
+      yield* say(`${removed}: removed`)
+    })
   )
 ).pipe(Command.withDescription("Removes a job. One of the configuration is back at the next start."))
 
 const switching = (verb: "enable" | "disable", about: string) =>
-  Command.make(verb, { jobId, ...Flags.connected }, ({ jobId, ...flags }) =>
+  Command.make(verb, { given, ...Flags.connected }, ({ given, ...flags }) =>
     asking(flags, (api) =>
-      Effect.flatMap(api.jobs[verb]({ path: { jobId } }), ({ enabled, id, nextAt }) =>
-        say(`${id}: ${enabled ? `next ${when(nextAt) ?? "never"}` : "disabled"}`)
-      )
+      Effect.gen(function* () {
+        const { enabled, id, nextAt } = yield* api.jobs[verb]({ path: { jobId: yield* idOf(api, given) } })
+        yield* say(`${id}: ${enabled ? `next ${when(nextAt) ?? "never"}` : "disabled"}`)
+      })
     )
   ).pipe(Command.withDescription(about))
 export const enable = switching("enable", "Has a job be due again, at the first instant after now.")
 export const disable = switching("disable", "Has a job not be due any more.")
 
-export const run = Command.make("run", { jobId, json: Flags.json, ...Flags.connected }, ({ jobId, json, ...flags }) =>
+export const run = Command.make("run", { given, json: Flags.json, ...Flags.connected }, ({ given, json, ...flags }) =>
   asking(flags, (api) =>
     Effect.gen(function* () {
-      const found = yield* api.jobs.run({ path: { jobId } })
+      const found = yield* api.jobs.run({ path: { jobId: yield* idOf(api, given) } })
       if (json) return yield* printJson(found)
       yield* say(`${found.eventId}: ${found.decision ?? "not decided yet"}`)
     })
@@ -136,11 +151,11 @@ export const run = Command.make("run", { jobId, json: Flags.json, ...Flags.conne
 
 export const next = Command.make(
   "next",
-  { jobId, limit: Flags.limit(1_000, 10), json: Flags.json, ...Flags.connected },
-  ({ jobId, json, limit, ...flags }) =>
+  { given, limit: Flags.limit(1_000, 10), json: Flags.json, ...Flags.connected },
+  ({ given, json, limit, ...flags }) =>
     asking(flags, (api) =>
       Effect.gen(function* () {
-        const found = yield* api.jobs.show({ path: { jobId }, urlParams: { limit } })
+        const found = yield* api.jobs.show({ path: { jobId: yield* idOf(api, given) }, urlParams: { limit } })
         if (json) return yield* printJson(found)
         yield* print(
           facts([

@@ -31,7 +31,10 @@ export const start = Command.make(
       const { HttpAddress, Postilion, Shutdown } = yield* Effect.promise(() => import("@postilion/server"))
       const format = logFormat ?? config.observability.logFormat ?? "pretty"
       const server = Postilion.layerFile(file, {
-        set: { port: port ?? config.port, observability: { ...config.observability, logFormat: format } }
+        set: {
+          ...(port === undefined ? {} : { port }),
+          ...(logFormat === undefined ? {} : { observability: { ...config.observability, logFormat } })
+        }
       })
       yield* Effect.gen(function* () {
         const { url } = yield* HttpAddress
