@@ -2,12 +2,13 @@ import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeContext from "@effect/platform-node/NodeContext"
+import { nearest } from "@postilion/gateway/domain/Nearest"
 import { Cause, Console, Effect, Exit } from "effect"
 import { root, VERSION } from "./Cli.ts"
 import { type CliError, EXIT, failureOf, usage } from "./Failure.ts"
 import { nameOf, pageOf, paragraphs, render } from "./Help.ts"
 import { paint, print, say } from "./Output.ts"
-import { follow, nearest } from "./Words.ts"
+import { follow } from "./Words.ts"
 
 type Environment = NodeContext.NodeContext
 const parse: (argv: ReadonlyArray<string>) => Effect.Effect<void, unknown, Environment> = Command.run(root.command, {

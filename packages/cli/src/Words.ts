@@ -1,24 +1,5 @@
 import { type Entry, nameOf } from "./Help.ts"
 
-/** How many letters have to be changed, added or taken out to make one of the other. */
-const distance = (a: string, b: string): number => {
-  let before = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const changed = (before[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      row.push(Math.min(changed, (before[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1))
-    }
-    before = row
-  }
-  return before[b.length] ?? 0
-}
-/** The name that was probably meant. */
-export const nearest = (word: string, names: ReadonlyArray<string>): string | undefined => {
-  const [best] = names.map((name) => [name, distance(word, name)] as const).sort(([, a], [, b]) => a - b)
-  return best !== undefined && best[1] <= Math.max(1, Math.floor(word.length / 3)) ? best[0] : undefined
-}
-
 /** Where the words of a command line lead. */
 export interface Found {
   readonly words: ReadonlyArray<string>

@@ -1,8 +1,8 @@
 import { AgentConfig as GatewayAgentConfig } from "@postilion/gateway/domain/Config"
 import { between, LONGEST_TIMER, optional, Secret, withDefault } from "@postilion/gateway/domain/ConfigFields"
 import type { ConfigProblem } from "@postilion/gateway/domain/ConfigProblem"
+import { didYouMean } from "@postilion/gateway/domain/Nearest"
 import { Redacted, Schema } from "effect"
-import { didYouMean } from "../config/Nearest.ts"
 
 /** Who serves models, and what they need. */
 export const PROVIDERS = {

@@ -1,4 +1,4 @@
-import { didYouMean } from "./Nearest.ts"
+import { didYouMean } from "@postilion/gateway/domain/Nearest"
 import { childOf, keysOf, ofKind, type Shape } from "./Shape.ts"
 import type { Fault, Written } from "./Source.ts"
 import { millisOf, type Spelling, spellingOf } from "./Spellings.ts"
