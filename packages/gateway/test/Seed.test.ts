@@ -19,7 +19,7 @@ const atHour = (hour: number) => {
   vi.setSystemTime(new Date(Date.UTC(2024, 5, 3, hour)))
 }
 
-describe("the seed's own samples, with nothing but the import specifier changed", () => {
+describe.sequential("the seed's own samples, with nothing but the import specifier changed", () => {
   afterEach(() => {
     vi.useRealTimers()
     vi.restoreAllMocks()

@@ -58,7 +58,7 @@ const unreachable = Effect.async<string>((resume) => {
   })
 })
 
-describe("a callback", () => {
+describe.sequential("a callback", () => {
   it.scopedLive(
     "is signed so that its receiver can tell it is ours, and keyed so that it can tell it from others",
     () =>

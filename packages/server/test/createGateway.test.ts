@@ -23,7 +23,7 @@ afterEach(async () => {
 })
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-describe("createGateway", () => {
+describe.sequential("createGateway", () => {
   it("runs what is submitted, tells of it, and says what it did when it stops", async () => {
     const gateway = await made({ ...base, agents: { ops: { instructions: "be brief" } } })
     const heard: Array<string> = []
