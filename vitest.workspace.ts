@@ -2,8 +2,7 @@ import { defineWorkspace } from "vitest/config"
 
 const conditions = ["@postilion/source", "node", "import", "module", "default"]
 
-type Options = {}
-  /** Default: `test/**/*.test.ts`. */
+interface Options
   readonly include?: Array<string>
   /** Each file in a process of its own, where tests leave something behind: half the time goes into loading modules again. Default: true. */
   readonly isolate?: boolean
