@@ -2,7 +2,7 @@ import { defineWorkspace } from "vitest/config"
 
 const conditions = ["@postilion/source", "node", "import", "module", "default"]
 
-interface Options
+interface Options {
   readonly include?: Array<string>
   /** Each file in a process of its own, where tests leave something behind: half the time goes into loading modules again. Default: true. */
   readonly isolate?: boolean
@@ -14,7 +14,13 @@ interface Options
 const project = (
   name: string,
   root: string,
-  { concurrent = false, include = ["test/**/*.test.ts"], isolate = true, globalSetup = [], testTimeout = 30_000 }: Options = {}
+  {
+    concurrent = false,
+    include = ["test/**/*.test.ts"],
+    isolate = true,
+    globalSetup = [],
+    testTimeout = 30_000
+  }: Options = {}
 ) => ({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
