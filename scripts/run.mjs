@@ -9,8 +9,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const bin = (name) => join(root, "node_modules", ".bin", name)
 const source = ["--conditions=@postilion/source", "--import", "tsx"]
 
-/** What `npm test` runs. Vitest takes several projects to leave out for all there are. */
-const quick = ["gateway", "agents", "client", "server", "cli", "demo", "faults", "docs"]
+const vitest = (...args) => [bin("vitest"), "run", ...args, "--maxWorkers=2", "--minWorkers=1"]
+const only = (...names) => names.map((name) => `--project=${name}`)
 
 const commands = {
   demo: [process.execPath, ...source, "apps/demo/src/main.ts"],
@@ -24,9 +24,13 @@ const commands = {
     `--import=${pathToFileURL(join(root, "node_modules/tsx/dist/loader.mjs"))}`,
     join(root, "packages/cli/src/main.ts")
   ],
-  test: [bin("vitest"), "run", ...quick.map((name) => `--project=${name}`), "--maxWorkers=2", "--minWorkers=1"],
-  slow: [bin("vitest"), "run", "--project=slow", "--maxWorkers=2", "--minWorkers=1"],
-  interop: [bin("vitest"), "run", "--project=interop", "--maxWorkers=1", "--minWorkers=1"]
+  test: [
+    // Most tests of these wait for something, and leave nothing behind: many at a time, and modules are loaded once.
+    vitest(...only("gateway", "server", "docs"), "--no-isolate", "--sequence.concurrent"),
+    vitest(...only("agents", "client", "cli"))
+  ],
+  slow: vitest(...only("slow")),
+  interop: vitest(...only("interop"))
 }
 
 const run = (command, args, cwd = root) =>
@@ -70,7 +74,11 @@ if (name === "bench" || name === "faults") {
   const code = await run(bin("tsc"), ["-b", `apps/${name}`])
   if (code !== 0) process.exit(code)
 }
-const [file, ...fixed] = command
 // npm goes to where the package is, and keeps where it was called from here.
 const here = process.env.INIT_CWD ?? process.cwd()
-process.exit(await run(file, [...fixed, ...args], name === "postilion" ? here : root))
+let failed = 0
+for (const [file, ...fixed] of Array.isArray(command[0]) ? command : [command]) {
+  const code = await run(file, [...fixed, ...args], name === "postilion" ? here : root)
+  failed ||= code
+}
+process.exit(failed)
