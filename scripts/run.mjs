@@ -25,8 +25,8 @@ const commands = {
     join(root, "packages/cli/src/main.ts")
   ],
   test: [
-    // Most tests of these wait for something, and leave nothing behind: many at a time, and modules are loaded once.
-    vitest(...only("gateway", "server", "docs"), "--no-isolate", "--sequence.concurrent"),
+    // What leaves nothing behind in its process: half the time would go into loading modules again.
+    vitest(...only("gateway", "server", "docs"), "--no-isolate"),
     vitest(...only("agents", "client", "cli"))
   ],
   slow: vitest(...only("slow")),
