@@ -178,6 +178,7 @@ export const make = (
           const decoded = decodeEvent(method, params)
           if (decoded !== undefined && memory.isNew(decoded)) tell(decoded)
           const behind = memory.behind()
+          // Lost with its socket, it is asked again when the connection stands: `again` has it.
           if (behind !== undefined) Effect.runFork(Effect.ignore(requests.ask("push.subscribe", behind)))
         } else if (frame.right.id !== 0) requests.answered(frame.right.id, frame.right)
         else if ("error" in frame.right) refused = Requests.ofRpcError(frame.right.error)
@@ -202,6 +203,7 @@ export const make = (
         while (true) {
           yield* Effect.sleep(heartbeatIntervalMs)
           if ((yield* Clock.currentTimeMillis) - heardAt > 2 * heartbeatIntervalMs) return
+          // Unanswered, it is silence: the next look ends the socket.
           yield* Effect.fork(Effect.ignore(requests.ask("ping", { seq: memory.seq() })))
         }
       })
@@ -336,6 +338,7 @@ export const make = (
         request,
         leave: (channel) => {
           memory.hearsNoMore(channel)
+          // Nobody listens for the answer; after a lost connection the channel is not asked for again.
           Effect.runFork(Effect.ignore(requests.ask("push.unsubscribe", { channel })))
         }
       })

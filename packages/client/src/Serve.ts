@@ -76,6 +76,7 @@ export const serve = <R>(
     const work = (task: Task): Effect.Effect<void, never, R> => {
       const id = task.task
       const progress: Progress = (usage) =>
+        // Refused, the task is another's: `renewing` finds that out too, and ends the work.
         Effect.ignore(request("task.renew", { task: id, progress: true, ...(usage === undefined ? {} : { usage }) }))
       const answered = handler(task, progress).pipe(
         Effect.flatMap((answer) => request("task.complete", { task: id, ...answer })),
@@ -107,6 +108,7 @@ export const serve = <R>(
       }
       return event.type === "CANCEL" ? FiberMap.remove(running, event.task) : Effect.void
     })
+    // It fails when the client cannot go on, which every request of the client then says.
     yield* Effect.forkScoped(Effect.ignore(hear))
     yield* request("agent.serve", { agents: typeof agents === "string" ? [agents] : agents, concurrency })
     yield* Effect.addFinalizer(() => {
@@ -116,6 +118,7 @@ export const serve = <R>(
           request("task.fail", { task, message: "the program that had it stops", retryable: true })
         )
       )
+      // A gateway that is not told finds out by the leases.
       return Effect.ignore(Effect.timeout(Effect.interruptible(leave), LEAVING))
     })
   })
