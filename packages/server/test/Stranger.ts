@@ -12,7 +12,11 @@ export const stranger = (onUpgrade: (socket: Duplex, request: IncomingMessage, h
       server.on("connection", () => {
         asked += 1
       })
-      server.on("upgrade", (request, socket, head) => onUpgrade(socket, request, head))
+      server.on("upgrade", (request, socket, head) => {
+        // Who is sent away may hang up with a reset, and Node.js leaves an upgraded socket without a listener.
+        socket.on("error", () => socket.destroy())
+        onUpgrade(socket, request, head)
+      })
       server.listen(0, "127.0.0.1", () => {
         const address = server.address()
         const port = typeof address === "object" && address !== null ? address.port : 0
