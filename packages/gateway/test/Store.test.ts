@@ -15,6 +15,7 @@ const event = (seq: number, change: Partial<EventRow> = {}): EventRow => ({
   accepted_seq: seq,
   source: "webhook",
   agent_id: "agent",
+  route: '{"by":"agentId"}',
   priority: "normal",
   timestamp: seq,
   received_at: seq,

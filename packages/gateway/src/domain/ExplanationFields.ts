@@ -2,6 +2,7 @@ import { Schema } from "effect"
 import { DeliveryState, ReplyRoute } from "./Delivery.ts"
 import { EventPriority, EventSource, EventState } from "./GatewayEvent.ts"
 import { Instant } from "./Instant.ts"
+import { RoutedBy } from "./Routing.ts"
 
 const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 const Reason = Schema.optional(Schema.String)
@@ -141,6 +142,8 @@ export const fields = {
   source: EventSource,
   type: Schema.optional(Schema.String),
   agentId: Schema.String,
+  /** The rule by which it was for this agent, as the configuration was then. */
+  route: RoutedBy,
   priority: EventPriority,
   sender: Schema.optional(Schema.String),
   sessionKey: Schema.optional(Schema.String),

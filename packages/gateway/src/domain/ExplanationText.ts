@@ -88,6 +88,12 @@ const otherLine = ({ causedBy, distance, eventId, source, state, type }: Part<"c
   const by = causedBy === undefined ? "from outside" : `by ${causedBy}`
   return `${"  ".repeat(distance)}${eventId} ${source}${type === undefined ? "" : ` ${line(type)}`}, ${state}, ${by}`
 }
+const routeLine = ({ by, conditions = {} }: Fields["route"]): string => {
+  if (by === "agentId") return "for the agent that it names"
+  if (by === "agents") return "for the first of the agents: no rule is for it"
+  const asked = Object.entries(conditions).map(([condition, value]) => `${condition} ${line(value ?? "")}`)
+  return `routed by ${by}${asked.length === 0 ? "" : `: ${asked.join(", ")}`}`
+}
 
 /** An explanation in text. What was sent or said is cut to 300 characters. */
 export const render = (explanation: Fields): string => {
@@ -98,6 +104,7 @@ export const render = (explanation: Fields): string => {
   const session = explanation.sessionKey === undefined ? "" : ` in ${line(explanation.sessionKey)}`
   return [
     `${eventId}: ${explanation.source}${type}${from} for ${line(agentId)}, ${priority}${session}, ${at(receivedAt)}`,
+    routeLine(explanation.route),
     `${explanation.state}${because(denied)}`,
     ...(explanation.decisions.length === 0 ? ["no policy has decided yet"] : []),
     ...explanation.decisions.flatMap(decisionLines),

@@ -1,5 +1,6 @@
 import { Effect } from "effect"
 import { Explanation } from "../domain/Explanation.ts"
+import type { RoutedBy } from "../domain/Routing.ts"
 import { firstDecision, toDelivery, toEvent, typeOf } from "./EventCodec.ts"
 import * as Evidence from "./Evidence.ts"
 import type { StoreError, StoreShape } from "./Store.ts"
@@ -141,6 +142,7 @@ export const explain = (store: StoreShape, eventId: string): Effect.Effect<Expla
       source: row.source,
       type: typeOf(event),
       agentId: row.agent_id,
+      route: JSON.parse(row.route) as RoutedBy,
       priority: row.priority,
       sender: event.sender,
       sessionKey: event.sessionKey,

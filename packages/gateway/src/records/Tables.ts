@@ -17,6 +17,8 @@ export interface EventRow {
   readonly accepted_seq: number
   readonly source: EventSource
   readonly agent_id: string
+  /** JSON: the rule by which it is for this agent. */
+  readonly route: string
   readonly priority: EventPriority
   readonly timestamp: number
   readonly received_at: number

@@ -8,6 +8,7 @@ const statements: ReadonlyArray<string> = [
     accepted_seq BIGINT NOT NULL,
     source TEXT NOT NULL,
     agent_id TEXT NOT NULL,
+    route TEXT NOT NULL,
     priority TEXT NOT NULL,
     timestamp BIGINT NOT NULL,
     received_at BIGINT NOT NULL,
