@@ -105,8 +105,11 @@ for (const [name, storeLayer] of stores) {
         })
         expect(then.render()).toContain("\nrouted by routing.bindings[0]: chat c 1, peer ada\n")
         const says = (eventId: string) => Effect.map(explain(eventId), (found) => [found.route, found.render()])
-        expect(yield* says(first)).toEqual([{ by: "agents" }, expect.stringContaining("for the first of the agents")])
-        expect(yield* says(named)).toEqual([{ by: "agentId" }, expect.stringContaining("for the agent that it names")])
+        expect(yield* says(first)).toEqual([
+          { by: "agents" },
+          expect.stringContaining("the first of the agents has it")
+        ])
+        expect(yield* says(named)).toEqual([{ by: "agentId" }, expect.stringContaining("it names its agent")])
         const now = yield* explain(yield* message("ada"))
         expect(now).toMatchObject({ agentId: "vip", route: { by: "routing.default" } })
         expect(now.render()).toContain("\nrouted by routing.default\n")

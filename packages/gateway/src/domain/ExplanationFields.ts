@@ -3,6 +3,7 @@ import { DeliveryState, ReplyRoute } from "./Delivery.ts"
 import { EventPriority, EventSource, EventState } from "./GatewayEvent.ts"
 import { Instant } from "./Instant.ts"
 import { RoutedBy } from "./Routing.ts"
+import { RunState } from "./Run.ts"
 
 const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 const Reason = Schema.optional(Schema.String)
@@ -95,9 +96,11 @@ const Approval = Schema.Struct({
 
 const Run = Schema.Struct({
   id: Schema.String,
-  state: Schema.Literal("pending", "running", "completed", "failed", "abandoned", "cancelled", "merged"),
+  state: RunState,
   /** Attempts made. */
   attempts: Count,
+  /** Who has, or had, the last one, where that is a program outside. */
+  worker: Schema.optional(Schema.Struct({ principal: Schema.String, client: Schema.String })),
   model: Schema.optional(Schema.String),
   inputTokens: Count,
   outputTokens: Count,

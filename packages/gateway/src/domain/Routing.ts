@@ -9,7 +9,7 @@ import { OneOf } from "./OneOf.ts"
 export const ChatContext = OneOf("dm", "group", "channel")
 export type ChatContext = typeof ChatContext.Type
 
-/** What rules ask of an input. */
+/** What rules look at in an input. */
 const conditions = {
   source: optional(OneOf(...EventSource.literals), "Where the input came from."),
   channel: optional(
@@ -39,6 +39,18 @@ export const RoutingConfig = Schema.Struct({
 })
 export type RoutingConfig = typeof RoutingConfig.Type
 
+/** An input with no more to it than what rules look at. */
+export const RouteQuestion = Schema.Struct(conditions)
+export type RouteQuestion = typeof RouteQuestion.Type
+
+/** The input that is asked about: a message, unless it is said to be something else. */
+export const inputOf = ({ channel, chat, context, peer, source = "channel" }: RouteQuestion): RawInput => ({
+  source,
+  payload: null,
+  sender: peer,
+  metadata: { channel, context, chatId: chat }
+})
+
 /** The rule that says which agent an input is for. */
 export const RoutedBy = Schema.Struct({
   by: Schema.String.annotations({
@@ -50,9 +62,8 @@ export const RoutedBy = Schema.Struct({
 export type RoutedBy = typeof RoutedBy.Type
 
 /** Which agent an input is for, and why. */
-export interface Route extends RoutedBy {
-  readonly agentId: string
-}
+export const Route = Schema.Struct({ agentId: Schema.String, ...RoutedBy.fields })
+export type Route = typeof Route.Type
 
 /** What rules look at, in a message or another input. */
 export interface RouteSubject {
