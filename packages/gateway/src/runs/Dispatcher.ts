@@ -6,6 +6,7 @@ import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
+import type { Worker } from "../domain/Run.ts"
 import type { AgentStatus } from "../domain/Status.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
@@ -89,7 +90,7 @@ export const make = (config: GatewayConfig) =>
     const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, maxWaitingRuns, onCrash, runStallMs, runTimeoutMs } =
       config.limits
-    const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
+    const { abandon, assign, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
     const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
     const limitOf = (agentId: string): number =>
@@ -231,7 +232,8 @@ export const make = (config: GatewayConfig) =>
               return
             }
             const progress: Progress = { at: undefined }
-            const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
+            const assigned = (worker: Worker) => untilWritten(assign(item, attempt, worker))
+            const outcome = yield* Attempts.run(tasks.run(item, progress, assigned, busy.steering(item)), {
               restore,
               watch: watchOf(item, attempt, progress),
               beside: keepLease(item, attempt),

@@ -85,6 +85,7 @@ export const make = (config: GatewayConfig) =>
     const run = (
       item: RunItem,
       progress: Progress,
+      onAssigned: NonNullable<RunTask["onAssigned"]>,
       steering: Effect.Effect<ReadonlyArray<string>> | undefined
     ): Effect.Effect<RunResult, AgentRunError> => {
       const onProgress = Effect.map(Clock.currentTimeMillis, (now) => {
@@ -96,6 +97,7 @@ export const make = (config: GatewayConfig) =>
             ...taskOf(item, item.runId, item.attempt),
             history,
             onProgress,
+            onAssigned,
             ...(steering === undefined ? {} : { steering })
           })
         ),
