@@ -105,7 +105,7 @@ export const SessionsConfig = Schema.Struct({
   collectMs: withDefault(
     Positive,
     2_000,
-    "`collect` only: milliseconds without another event after which a session's run begins."
+    "`collect` only: milliseconds without another event after which a session's run begins; it begins at once when as many wait as may."
   ),
   maxWaiting: withDefault(PositiveInt, 20, "Runs of one session that may wait."),
   overflow: withDefault(

@@ -105,7 +105,7 @@ export const make = (config: GatewayConfig) =>
     })
     const limit = yield* makeLimit(config.sessions, lanes)
     const busy = yield* makeBusy(config.sessions, { ...limit, merge })
-    const { collectMs, whenBusy } = config.sessions
+    const { collectMs, maxWaiting, whenBusy } = config.sessions
     const active = new Map<string, RunItem>()
     /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
     const heldBack = new Set<string>()
@@ -347,6 +347,8 @@ export const make = (config: GatewayConfig) =>
         }
       }
       if (whenBusy !== "collect") return
+      // As many wait as may: whatever comes from here on is no reason to wait longer.
+      if (limit.waitingIn(lane).length >= maxWaiting) return lanes.open(lane)
       // Until no more has come for a while.
       lanes.hold(lane)
       const open = Effect.sync(() => {
