@@ -154,9 +154,7 @@ describe("a session that is busy", () => {
           for (const { eventId } of [b, c, d]) yield* outcome(eventId)
           yield* told.until("DeliverySent", mode === "collect" ? 3 : 2)
           expect(terminal.messages.map(({ target, text }) => `${target}: ${text}`)).toEqual(
-            mode === "collect"
-              ? ["ada: first + ", "ada: b + ", "bob: d + "]
-              : ["ada: first + b", "bob: d + "]
+            mode === "collect" ? ["ada: first + ", "ada: b + ", "bob: d + "] : ["ada: first + b", "bob: d + "]
           )
         }).pipe(
           Effect.scoped,

@@ -26,7 +26,7 @@ import { type Cause, causeOf } from "./Causes.ts"
 import { type Answers, CHANGED, type Suspended, settle } from "./Chain.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
-import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
+import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { PolicyEngine } from "./PolicyEngine.ts"
 import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
@@ -74,6 +74,8 @@ const OUTSIDE: PolicyState["chain"] = { depth: 0, count: 1 }
 
 /** Held events judged in one step. */
 const STEP_SIZE = 250
+/** Whether it waits for a time that policies named. What waits for a person has its whole time at least. */
+const isTimed = ({ kind, onChange }: Hold): boolean => kind === "merging" || (kind === "queued" && !onChange)
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -96,7 +98,12 @@ export const make = (config: GatewayConfig) =>
     const chains = new RecentCounts()
     const senders = new RecentCounts()
     const deciding = yield* FiberMap.make<string>()
-    const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
+    const alarm: Alarm.Alarm = yield* Alarm.make(
+      "holds",
+      (ids) => onDue(ids),
+      STEP_SIZE,
+      Effect.suspend(() => rejudgeTimed)
+    )
     const resumed = yield* Effect.makeLatch()
     const approvals = yield* makeApprovals(config)
     const verdict = yield* makeVerdict(config, holds, approvals, heartbeats, alarm)
@@ -211,6 +218,16 @@ export const make = (config: GatewayConfig) =>
         })
       )
 
+    const judgePages = (ids: ReadonlyArray<string>) => {
+      const pages: Array<ReadonlyArray<string>> = []
+      for (let from = 0; from < ids.length; from += STEP_SIZE) pages.push(ids.slice(from, from + STEP_SIZE))
+      return Effect.forEach(pages, onDue, { discard: true })
+    }
+    /** The clock was set back: what waits for a time is not to wait until the clock is again where it was. */
+    const rejudgeTimed = Effect.suspend(() =>
+      judgePages([...holds.values()].filter((held) => isTimed(held)).map(({ event }) => event.id))
+    )
+
     yield* journal.register(
       Effect.gen(function* () {
         const [last] = yield* store.find("events", { orderBy: ["seq", "desc"], limit: 1 })
@@ -221,9 +238,11 @@ export const make = (config: GatewayConfig) =>
         const now = yield* Clock.currentTimeMillis
         yield* loadCounts(chains, store, "chain_root", now)
         yield* loadCounts(senders, store, "sender", now)
-        for (const { dueAt, event, onChange } of holds.values()) {
+        const isSetBack = last !== undefined && last.received_at > now + Alarm.SET_BACK
+        for (const held of holds.values()) {
+          const { dueAt, event, onChange } = held
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
-          else if (dueAt !== undefined) alarm.set(event.id, dueAt)
+          else if (dueAt !== undefined) alarm.set(event.id, isSetBack && isTimed(held) ? now : dueAt)
         }
       })
     )
@@ -349,10 +368,8 @@ export const make = (config: GatewayConfig) =>
     const recheck = Effect.suspend((): Effect.Effect<void> => {
       const ids: Array<string> = []
       for (const held of holds.values()) if (held.kind === "queued" && held.onChange) ids.push(held.event.id)
-      const pages: Array<ReadonlyArray<string>> = []
-      for (let from = 0; from < ids.length; from += STEP_SIZE) pages.push(ids.slice(from, from + STEP_SIZE))
-      const judged = Effect.forEach(pages, onDue, { discard: true })
-      return pages.length > 1 ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
+      const judged = judgePages(ids)
+      return ids.length > STEP_SIZE ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
     })
 
     // What ends, or is switched, changes what policies see.

@@ -1,4 +1,4 @@
-import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
@@ -26,7 +26,7 @@ import {
   NO_USAGE,
   type RunItem
 } from "./RunSteps.ts"
-import { make as makeTasks, type Progress } from "./RunTasks.ts"
+import { elapsed, make as makeTasks, type Progress } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
 
@@ -147,20 +147,21 @@ export const make = (config: GatewayConfig) =>
     }
     const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
     /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
-    const watchOf = ({ event }: RunItem, { startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
+    const watchOf = ({ event }: RunItem, progress: Progress): Effect.Effect<AgentRunError> =>
       Effect.gen(function* () {
         const timeoutMs = timeoutOf(event, runTimeoutMs)
+        const began = yield* elapsed
         while (true) {
-          const now = yield* Clock.currentTimeMillis
+          const now = yield* elapsed
           const { at } = progress
-          if (now >= startedAt + timeoutMs) {
+          if (now >= began + timeoutMs) {
             const which = timeoutMs < runTimeoutMs ? "its job's timeoutMs" : "limits.runTimeoutMs"
             return cutShort(`the run took longer than ${timeoutMs} ms and was interrupted (${which})`)
           }
           if (at !== undefined && now >= at + runStallMs) {
             return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
           }
-          const deadline = Math.min(startedAt + timeoutMs, (at ?? now) + runStallMs)
+          const deadline = Math.min(began + timeoutMs, (at ?? now) + runStallMs)
           yield* Effect.sleep(deadline - now)
         }
       })
@@ -233,7 +234,7 @@ export const make = (config: GatewayConfig) =>
             const progress: Progress = { at: undefined }
             const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
               restore,
-              watch: watchOf(item, attempt, progress),
+              watch: watchOf(item, progress),
               beside: keepLease(item, attempt),
               graceMs: interruptGraceMs
             })
@@ -348,7 +349,10 @@ export const make = (config: GatewayConfig) =>
       }
       if (whenBusy !== "collect") return
       // As many wait as may: whatever comes from here on is no reason to wait longer.
-      if (limit.waitingIn(lane).length >= maxWaiting) return lanes.open(lane)
+      if (limit.waitingIn(lane).length >= maxWaiting) {
+        lanes.open(lane)
+        return
+      }
       // Until no more has come for a while.
       lanes.hold(lane)
       const open = Effect.sync(() => {
