@@ -22,6 +22,11 @@ export const LimitsConfig = Schema.Struct({
     10_000,
     "Runs of one agent that may wait for their turn; then further events for it are refused as `overloaded`."
   ),
+  maxHeld: withDefault(
+    PositiveInt,
+    100_000,
+    "Events that may wait for a time a policy named, a merge window, or a person; then further events are refused as `overloaded`."
+  ),
   runTimeoutMs: withDefault(Positive, 600_000, "Milliseconds after which a run is interrupted."),
   runStallMs: withDefault(
     Positive,

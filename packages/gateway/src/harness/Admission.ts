@@ -247,14 +247,16 @@ export const make = (config: GatewayConfig) =>
       })
     )
 
-    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt | undefined => {
+    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt | GatewayError => {
       const { agentId, source } = routed.event
       if (tx.duplicateOf !== undefined) {
         tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
         return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
       }
       const { sessionKey } = routed.event
-      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return undefined
+      const full = overload(agentId)
+      if (full !== undefined) return full
+      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return sessionFull
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
@@ -326,23 +328,26 @@ export const make = (config: GatewayConfig) =>
       if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
         return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
       }
-      if (dispatcher.isFull(agentId)) {
-        return new GatewayError({
-          reason: "overloaded",
-          message: `as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${config.limits.maxWaitingRuns}); try again in a second`
-        })
-      }
-      return holds.counts.undecided < config.limits.maxInbox
-        ? undefined
-        : new GatewayError({
-            reason: "overloaded",
-            message: `the gateway is busy: ${holds.counts.undecided} events wait for a policy to answer; try again in a second`
-          })
+      return undefined
     }
-    const sessionFull = new GatewayError({
-      reason: "overloaded",
-      message: `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting); try again in a second`
-    })
+    const overloaded = (what: string) =>
+      new GatewayError({ reason: "overloaded", message: `${what}; try again in a second` })
+    const sessionFull = overloaded(
+      `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting)`
+    )
+    /** What is decided and not committed yet counts: within the step that would accept one more. */
+    const overload = (agentId: string): GatewayError | undefined => {
+      const { maxHeld, maxInbox, maxWaitingRuns } = config.limits
+      if (dispatcher.isFull(agentId)) {
+        return overloaded(`as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${maxWaitingRuns})`)
+      }
+      const { approval, merging, queued, undecided } = holds.counts
+      if (undecided >= maxInbox)
+        return overloaded(`the gateway is busy: ${undecided} events wait for a policy to answer`)
+      return queued + merging + approval < maxHeld
+        ? undefined
+        : overloaded(`as many events wait for their time or a person as may (limits.maxHeld: ${maxHeld})`)
+    }
     const submit: AdmissionShape["submit"] = (input, also) =>
       Effect.suspend(() => {
         const routed = route(input, clock.unsafeCurrentTimeMillis())
@@ -354,12 +359,12 @@ export const make = (config: GatewayConfig) =>
             .step(
               (tx) => {
                 const receipt = admit(tx, routed.right, cause)
-                if (receipt !== undefined) also?.(tx, receipt)
+                if (!(receipt instanceof GatewayError)) also?.(tx, receipt)
                 return receipt
               },
               { dedupeKey: routed.right.dedupeKey, sheddable: true }
             )
-            .pipe(Effect.flatMap((receipt) => (receipt === undefined ? sessionFull : Effect.succeed(receipt))))
+            .pipe(Effect.flatMap((receipt) => (receipt instanceof GatewayError ? receipt : Effect.succeed(receipt))))
         const { causedBy } = routed.right.event
         return causedBy === undefined ? accept(undefined) : Effect.flatMap(causeOf(store, causedBy), accept)
       })

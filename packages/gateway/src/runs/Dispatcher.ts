@@ -48,7 +48,7 @@ export interface DispatcherShape {
   readonly waiting: () => number
   /** The same by agent. */
   readonly agents: () => ReadonlyArray<AgentStatus>
-  /** Whether as many runs of this agent wait as may. */
+  /** Whether as many runs of this agent wait as may, as the steps so far have it. */
   readonly isFull: (agentId: string) => boolean
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
@@ -107,6 +107,10 @@ export const make = (config: GatewayConfig) =>
     const busy = yield* makeBusy(config.sessions, { ...limit, merge })
     const { collectMs, maxWaiting, whenBusy } = config.sessions
     const active = new Map<string, RunItem>()
+    /** Runs recorded by a step that is not committed yet, by agent. A batch that is withdrawn takes them back. */
+    const coming = new Map<string, number>()
+    yield* journal.register(Effect.sync(() => coming.clear()))
+    const comingOf = (agentId: string): number => coming.get(agentId) ?? 0
     /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
     const heldBack = new Set<string>()
     const idle: Array<() => void> = []
@@ -432,7 +436,13 @@ export const make = (config: GatewayConfig) =>
           drop(tx, oldest, error)
           reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
         })
-        tx.onCommit(() => enqueue(item))
+        const { agentId } = dispatch
+        coming.set(agentId, comingOf(agentId) + 1)
+        tx.onCommit(() => {
+          if (comingOf(agentId) > 1) coming.set(agentId, comingOf(agentId) - 1)
+          else coming.delete(agentId)
+          enqueue(item)
+        })
         return runId
       },
       refuses: limit.refuses,
@@ -448,7 +458,8 @@ export const make = (config: GatewayConfig) =>
           waiting: lanes.waitingOf(id),
           limit: limitOf(id)
         })),
-      isFull: (agentId) => lanes.waitingOf(agentId) >= maxWaitingRuns,
+      isFull: (agentId) =>
+        lanes.waitingOf(agentId) + Math.max(0, comingOf(agentId) - lanes.roomFor(agentId)) >= maxWaitingRuns,
       onAbandoned: (listener) =>
         Effect.acquireRelease(
           Effect.sync(() => void abandonedListeners.add(listener)),
