@@ -2,7 +2,7 @@ import type { Delivery, ReplyRoute } from "../domain/Delivery.ts"
 import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { Proposal } from "../domain/Proposal.ts"
-import type { RunRecord } from "../domain/Run.ts"
+import type { RunRecord, RunSummary, Worker } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
 import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
@@ -95,22 +95,32 @@ class LazyEvent {
 /** The event a row holds, for reading a great many of them: the payload, which few look at, is parsed when it is looked at. */
 export const toLazyEvent = (row: EventColumns): GatewayEvent => complete(new LazyEvent(row), row)
 
-/** The run a row holds. */
-export const toRun = (row: RunRow): RunRecord => ({
+/** What a list says of the run a row holds. */
+export const toRunSummary = (row: Omit<RunRow, "task" | "text" | "reserved_usd">): RunSummary => ({
   id: row.id,
   eventId: row.event_id,
   agentId: row.agent_id,
   source: row.source,
+  sessionKey: row.session_key ?? undefined,
   state: row.state,
   attempt: row.attempt,
   leaseUntil: row.lease_until === null ? undefined : new Date(row.lease_until),
+  worker: row.worker === null ? undefined : (JSON.parse(row.worker) as Worker),
   reservedTokens: row.reserved_tokens,
   inputTokens: row.input_tokens,
   outputTokens: row.output_tokens,
   costUsd: row.cost_usd ?? undefined,
   model: row.model ?? undefined,
-  text: row.text ?? undefined,
-  error: row.error ?? undefined
+  error: row.error ?? undefined,
+  decidedAt: new Date(row.created_at),
+  startedAt: row.started_at === null ? undefined : new Date(row.started_at),
+  endedAt: row.ended_at === null ? undefined : new Date(row.ended_at)
+})
+/** The run a row holds. */
+export const toRun = (row: RunRow): RunRecord => ({
+  ...toRunSummary(row),
+  task: row.task,
+  text: row.text ?? undefined
 })
 
 /** What would run, as an approval's row holds it. */
