@@ -8,7 +8,7 @@ import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
 import type { Worker } from "../domain/Run.ts"
 import type { AgentStatus } from "../domain/Status.ts"
-import { toEvent } from "../records/EventCodec.ts"
+import { EVENT_COLUMNS, toLazyEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
@@ -76,6 +76,18 @@ const isNewer = (one: RunItem, other: RunItem): boolean => one.event.id > other.
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
+const RUN_COLUMNS = [
+  "id",
+  "event_id",
+  "agent_id",
+  "source",
+  "state",
+  "attempt",
+  "task",
+  "started_at",
+  "input_tokens",
+  "output_tokens"
+] as const
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -289,7 +301,11 @@ export const make = (config: GatewayConfig) =>
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
     const itemOf = (dispatch: Dispatch, runId: string, attempt = 0, spent = NO_USAGE): RunItem => ({
-      ...dispatch,
+      event: dispatch.event,
+      agentId: dispatch.agentId,
+      taskDescription: dispatch.taskDescription,
+      payloadText: dispatch.payloadText,
+      approved: dispatch.approved,
       runId,
       attempt,
       spent,
@@ -388,6 +404,7 @@ export const make = (config: GatewayConfig) =>
       let after = ""
       while (true) {
         const page = yield* store.find("runs", {
+          columns: RUN_COLUMNS,
           where: { state: { in: ["pending", "running"] }, id: { gt: after } },
           orderBy: ["id", "asc"],
           limit: PAGE
@@ -398,9 +415,15 @@ export const make = (config: GatewayConfig) =>
           return
         }
         after = last.id
-        const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
+        const rows = yield* store.find("events", {
+          columns: EVENT_COLUMNS,
+          where: { id: { in: page.map((run) => run.event_id) } }
+        })
         const events = new Map(rows.map((row) => [row.id, row]))
-        const approvals = yield* store.find("approvals", { where: { event_id: { in: [...events.keys()] } } })
+        const approvals = yield* store.find("approvals", {
+          columns: ["consumed_by", "digest"],
+          where: { event_id: { in: [...events.keys()] } }
+        })
         const approvedFor = new Map(approvals.map(({ consumed_by, digest }) => [consumed_by, digest]))
         for (const run of page) {
           if (dispatched?.has(run.id)) continue
@@ -411,7 +434,7 @@ export const make = (config: GatewayConfig) =>
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
           const approved = approvedFor.get(runId)
-          const dispatch = { agentId, taskDescription, approved, event: toEvent(row), payloadText: row.payload }
+          const dispatch = { agentId, taskDescription, approved, event: toLazyEvent(row), payloadText: row.payload }
           const cutOff = run.state === "running"
           if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
             const error =

@@ -79,7 +79,7 @@ const statements: ReadonlyArray<string> = [
   )`,
   `CREATE INDEX runs_event ON runs (event_id)`,
   `CREATE INDEX runs_created ON runs (created_at)`,
-  `CREATE INDEX runs_open ON runs (created_at) WHERE state IN ('pending', 'running')`,
+  `CREATE INDEX runs_open ON runs (id) WHERE state IN ('pending', 'running')`,
   `CREATE TABLE approvals (
     id TEXT NOT NULL PRIMARY KEY,
     event_id TEXT NOT NULL,
