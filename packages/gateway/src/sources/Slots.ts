@@ -72,8 +72,6 @@ export const skippedRow = (jobId: string, { at, count, until }: Range, reason: s
   ended_at: now
 })
 
-const PAGE = 1_000
-
 /** What became of the jobs' instants: the slots that are open, in memory, and what is written of all of them. */
 export class Slots {
   private readonly open = new Map<string, OpenSlot>()
@@ -178,11 +176,3 @@ export class Slots {
     tx.onCommit(() => this.remove(eventId))
   }
 }
-
-/** The slots of a job before an instant, the last one first. */
-export const historyOf = (store: StoreShape, jobId: string, before: number, limit: number) =>
-  store.find("slots", {
-    where: { job_id: jobId, at: { lt: before } },
-    orderBy: ["at", "desc"],
-    limit: Math.min(limit, PAGE)
-  })
