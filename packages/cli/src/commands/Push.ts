@@ -3,7 +3,7 @@ import * as Command from "@effect/cli/Command"
 import { Effect, Stream } from "effect"
 import * as Flags from "../Flags.ts"
 import { oneLine, paint, print, printJson, printLine, say, when } from "../Output.ts"
-import { asking, target } from "../Reach.ts"
+import { asking, running } from "../Reach.ts"
 import { connect } from "../Socket.ts"
 
 const channel = Args.text({ name: "channel" }).pipe(Args.withDescription("The channel: letters, digits and ._:-"))
@@ -51,7 +51,7 @@ export const subscribe = Command.make(
   },
   ({ channel, json, since, subscription, ...flags }) =>
     Effect.gen(function* () {
-      const { push } = yield* connect(yield* target(flags), "client", "viewer", "agent")
+      const { push } = yield* connect(yield* running(flags), "client", "viewer", "agent")
       const options = {
         ...(since === undefined ? {} : { since: Number(since) }),
         ...(subscription === undefined ? {} : { subscription })
