@@ -207,11 +207,26 @@ describe("the documents", () => {
     expect(stdout).toContain("outcomes as expected")
   })
 
-  it("link only to files that exist", () => {
+  /** What a heading is linked by. */
+  const anchorsOf = (document: string): ReadonlyArray<string> =>
+    [...textOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w\- ]/g, "")
+        .replaceAll(" ", "-")
+    )
+
+  it("link only to files and headings that exist, and the README to every page", () => {
+    const linked = new Set<string>()
     for (const document of documents) {
-      for (const [, target = ""] of textOf(document).matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
-        expect(existsSync(join(root, document, "..", target)), `${document} links to ${target}`).toBe(true)
+      for (const [, target = "", anchor] of textOf(document).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
+        const file = target === "" ? document : join(document, "..", target)
+        expect(existsSync(join(root, file)), `${document} links to ${target}`).toBe(true)
+        if (anchor !== undefined) expect(anchorsOf(file), `${document} links to ${target}#${anchor}`).toContain(anchor)
+        if (document === "README.md") linked.add(file)
       }
     }
+    const pages = documents.filter((document) => document.endsWith(".md") && document !== "README.md")
+    expect(pages.filter((page) => !linked.has(page))).toEqual([])
   })
 })

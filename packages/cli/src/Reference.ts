@@ -29,8 +29,8 @@ const INTRODUCTION = `# The command line
 
 Made from the commands of \`@postilion/cli\` by \`node scripts/cli.mjs\`; edit those.
 
-\`postilion\` runs a gateway from one file, and operates it. In a clone of the repository, where nothing is installed, it is
-\`npm run --silent postilion --\`.
+\`postilion\` runs a gateway from one file, and operates it. In a clone of the repository it is \`npx postilion\`, or,
+where nothing is installed yet, \`npm run --silent postilion --\`.
 
 It asks a gateway that runs, by its API. Which one, and with which token, is said by \`--url\` and \`--token-file\`, by
 \`POSTILION_URL\` and \`POSTILION_TOKEN\`, or by the configuration: \`--config\`, \`POSTILION_CONFIG\`, \`./gateway.yaml\`. For a

@@ -1,7 +1,8 @@
-import { writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { batch, cli, folder, freePort } from "./Support.ts"
+import { BIN, batch, cli, folder, freePort } from "./Support.ts"
 
 describe("the command line", { timeout: 180_000 }, () => {
   it("says what it ends with: 0 done, 1 failed, 2 usage, 75 not now, 78 configuration, 130 Ctrl-C", async () => {
@@ -56,6 +57,21 @@ describe("the command line", { timeout: 180_000 }, () => {
     expect(JSON.parse(group?.stdout ?? "")).toEqual({ agentId: "team", by: "routing.group" })
     expect(none?.stdout).toBe("first: no rule is for it: the first of the agents has it\n")
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("dm, group, channel") })
+  })
+
+  it("is what was compiled, and in a clone where nothing was, its source", () => {
+    const clone = folder()
+    const bin = join(clone, "packages/cli/bin/postilion.js")
+    for (const name of ["packages/cli/bin", "packages/cli/dist", "scripts"])
+      mkdirSync(join(clone, name), { recursive: true })
+    copyFileSync(BIN, bin)
+    writeFileSync(join(clone, "package.json"), '{ "type": "module" }')
+    const tells = (what: string) => `console.log(${JSON.stringify(what)}, process.argv.slice(2).join(" "))`
+    const said = () => execFileSync(process.execPath, [bin, "check", "--json"], { encoding: "utf8" })
+    writeFileSync(join(clone, "scripts/run.mjs"), tells("run.mjs"))
+    expect(said()).toBe("run.mjs postilion check --json\n")
+    writeFileSync(join(clone, "packages/cli/dist/main.js"), tells("main.js"))
+    expect(said()).toBe("main.js check --json\n")
   })
 
   it("names the command that was meant, and explains each one", async () => {

@@ -65,7 +65,7 @@ export const list = Command.make("list", { json: Flags.json, ...Flags.connected 
         { head: "until", of: ({ expiresAt }) => when(expiresAt) ?? "revoked" },
         { head: "revoked", of: ({ revokedAt, revokedBy }) => (revokedAt ? `${when(revokedAt)} by ${revokedBy}` : "") }
       ],
-      "no token was made at run time; those of the configuration end there"
+      "no token was made at run time; the configuration has its own"
     )
   })
 ).pipe(Command.withDescription("Lists the tokens made at run time, newest first, without the tokens themselves."))
