@@ -21,6 +21,8 @@ export interface Reloaded {
   readonly changes: ReadonlyArray<string>
   /** Keys that have another value in the file, and take effect at the next start. */
   readonly atRestart: ReadonlyArray<string>
+  /** Policies that stay as they were promoted or removed while the gateway ran: the file says of them what it said before. */
+  readonly byHand: ReadonlyArray<string>
 }
 
 export interface ConfigReloadShape {
@@ -112,7 +114,7 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
         const { agents, tokens, ...rest } = next.config
         const setModels = yield* models.reconfigure(agents)
         // Also where nothing is different: it is said that the file is no longer refused.
-        yield* reconfiguration.change(
+        const byHand = yield* reconfiguration.change(
           { ...rest, agents: withoutModels(agents) },
           {
             changes,
@@ -125,16 +127,17 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
           }
         )
         current = next
-        return { changes, atRestart }
+        return { changes, atRestart, byHand }
       })
     const reload: ConfigReloadShape["reload"] = (by = "program") =>
       read.pipe(
         Effect.tap(logWarnings),
         Effect.flatMap((next) => take(next, by)),
-        Effect.tap(({ atRestart, changes }) => {
+        Effect.tap(({ atRestart, byHand, changes }) => {
           const now = changes.length === 0 ? "nothing changes now" : changes.join("; ")
           const later = atRestart.length === 0 ? "" : `; at the next start: ${atRestart.join(", ")}`
-          return Effect.logInfo(`${file} was read again: ${now}${later}`)
+          const kept = byHand.length === 0 ? "" : `; as changed by hand: ${byHand.join(", ")}`
+          return Effect.logInfo(`${file} was read again: ${now}${later}${kept}`)
         }),
         Effect.tapError((error) =>
           Effect.zipRight(

@@ -242,6 +242,64 @@ heartbeat: { interval: 1 hour, deliverTo: { channel: ops, target: a } }
     )
   )
 
+  it.live("leaves policies as a person has changed them, until it says something else of them", () => {
+    const policies = (more: string) =>
+      `policies: { maxActionsPerHour: unlimited, dailyTokenBudget: unlimited, shadow: [QuietHours], ${more} }\n`
+    const hours = (priority: string) =>
+      `quietHours: { from: "00:00", to: "24:00", minPriority: ${priority} }, maxPerSenderPerMinute: 1`
+    const base = `storage: ":memory:"\nport: 0\ntokens: { ada: ${ADA} }\naccessControl: { allowedSenders: [ada] }\n`
+    return following(
+      (write) =>
+        Effect.gen(function* () {
+          const engine = yield* PolicyEngine
+          const { reload } = yield* ConfigReload.ConfigReload
+          const decision = Effect.map(say({ text: "hello" }), ({ body }) => body.decision)
+          const standing = Effect.map(request("/policies", as(ADA)), ({ body }) => ({
+            live: JSON.stringify(body.policies).includes("QuietHours"),
+            shadow: JSON.stringify(body.shadows).includes("QuietHours")
+          }))
+          expect(yield* decision).toBe("execute")
+          const promoted = yield* request("/policies/QuietHours/promote", { ...as(ADA), method: "POST" })
+          expect(promoted.status).toBe(200)
+          yield* engine.removePolicy("SenderRate")
+          expect(yield* decision).toBe("queue")
+          // What the file says of others changes nothing of these.
+          yield* write(`${base}${policies(hours("high"))}agents: { b: {} }\n`)
+          const stay = ["SenderRate is not asked", "QuietHours decides"]
+          expect((yield* reload()).byHand).toEqual(stay)
+          expect(yield* decision).toBe("queue")
+          expect(yield* standing).toEqual({ live: true, shadow: false })
+          yield* write(`${base}${policies(hours("high"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual(stay)
+          expect((yield* audited).at(-1)).toMatchObject({ kind: "config.changed", byHand: stay })
+          // Of one of them it says something else: that one is as it says.
+          yield* write(`${base}${policies(hours("critical"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual(["SenderRate is not asked"])
+          expect(yield* standing).toEqual({ live: false, shadow: true })
+          expect(yield* decision).toBe("execute")
+          expect(yield* decision).toBe("execute")
+          yield* write(`${base}${policies(hours("critical").replace("Minute: 1", "Minute: 2"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual([])
+          expect(yield* decision).toBe("skip")
+        }),
+      { text: base + policies(hours("high")) }
+    )
+  })
+
+  it.live("goes on with another policy in the place of one of its own that was promoted away", () =>
+    following((write) =>
+      Effect.gen(function* () {
+        const engine = yield* PolicyEngine
+        const { reload } = yield* ConfigReload.ConfigReload
+        yield* engine.addShadow(Policy.make("SenderRate", { priority: 1, evaluate: () => Policy.skip("mine") }))
+        yield* engine.promote("SenderRate")
+        yield* write(`${BASE}${HOOK}agents: { b: {} }\n`)
+        expect((yield* reload()).byHand).toEqual(["SenderRate is not asked"])
+        expect((yield* deliver("push", "d1")).body).toMatchObject({ decision: "skip" })
+      })
+    )
+  )
+
   it.live("also when a program asks for it", () =>
     following((write) =>
       Effect.gen(function* () {
