@@ -16,9 +16,7 @@ export const agentMethods = {
     repeatable: true,
     params: Schema.Struct({
       agents: Schema.Array(named("An agent's.")).pipe(Schema.maxItems(MOST_AGENTS)),
-      concurrency: Schema.optional(
-        count(1, MOST_TASKS, "Tasks at a time, of all of them. Default: 1.")
-      )
+      concurrency: Schema.optional(count(1, MOST_TASKS, "Tasks at a time, of all of them. Default: 1."))
     }),
     result: Schema.Struct({
       agents: Schema.Array(

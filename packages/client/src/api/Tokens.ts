@@ -27,9 +27,7 @@ const Made = Schema.Struct({ ...stored, token: text("Told this once.") }).annota
 export const NewToken = Schema.Struct({
   name: Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_NAME)),
   scopes: Schema.NonEmptyArray(Role).pipe(Schema.maxItems(Role.literals.length)),
-  expiresInSeconds: Schema.optional(
-count(1, LONGEST_LIFE, "Default: as long as the token it is made with.")
-  )
+  expiresInSeconds: Schema.optional(count(1, LONGEST_LIFE, "Default: as long as the token it is made with."))
 }).annotations({ title: "a token" })
 
 /** Tokens made at run time. */

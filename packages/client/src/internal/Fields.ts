@@ -3,7 +3,10 @@ import { Schema } from "effect"
 export const described = <A, I>(schema: Schema.Schema<A, I>, description: string) => schema.annotations({ description })
 export const text = (description: string) => described(Schema.String, description)
 export const whole = (description: string) =>
-  Schema.NonNegativeInt.annotations({ description, message: () => "must be a whole number, 0 or more" })
+  Schema.NonNegativeInt.annotations({
+    description,
+    message: () => ({ message: "must be a whole number, 0 or more", override: true })
+  })
 /** A whole number in these bounds. */
 export const count = (least: number, most: number, description: string) =>
   Schema.Int.pipe(

@@ -51,7 +51,7 @@ const read = (text: string, agents: ReadonlyArray<string>) =>
       if (line.trim() === "") continue
       const decoded = decodeLine(line)
       if (Either.isLeft(decoded)) {
-return yield* wrong(Mismatch.describe(decoded.left))
+        return yield* wrong(Mismatch.describe(decoded.left))
       }
       // What a database would not give back as it was.
       if (HALF_A_PAIR.test(Object.values(Object.values(decoded.right)[0] ?? {}).join("\n"))) {
