@@ -196,15 +196,23 @@ export const createGateway = async (
     now === undefined ? Promise.reject(stopped) : orThrow(now.runtime.runPromiseExit(effect))
   const add = (policy: SchedulingPolicy) => Effect.flatMap(PolicyEngine, (engine) => engine.addPolicy(policy))
 
+  let starting: Promise<void> | undefined
+  const start = async (): Promise<void> => {
+    if (now !== undefined) return
+    now = await live(layer)
+    await using(Effect.forEach(policies, add, { discard: true }))
+    for (const subscription of subscriptions) subscription.cancel = subscription.begin(now.runtime)
+  }
+
   return {
     get url() {
       return now?.url
     },
-    start: async () => {
-      if (now !== undefined) return
-      now = await live(layer)
-      await using(Effect.forEach(policies, add, { discard: true }))
-      for (const subscription of subscriptions) subscription.cancel = subscription.begin(now.runtime)
+    start: () => {
+      starting ??= start().finally(() => {
+        starting = undefined
+      })
+      return starting
     },
     stop: async () => {
       const ending = now
