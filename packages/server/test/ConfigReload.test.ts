@@ -159,6 +159,46 @@ ${HOOK}`)
     )
   )
 
+  it.live("takes a secret that is renewed in a file of its own, and says nothing of it", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const file = join(dir, "gateway.yaml")
+      const secret = join(dir, "ada.token")
+      const put = (text: string) => Effect.sync(() => writeFileSync(secret, text, { mode: 0o600 }))
+      yield* put(ADA)
+      writeFileSync(file, `storage: ":memory:"\nport: 0\ntokens: { ada: "file:./ada.token" }\n`)
+      yield* Effect.gen(function* () {
+        expect((yield* request("/status", as(ADA))).status).toBe(200)
+        yield* put("another-of-ada")
+        const [first] = yield* reloaded()
+        expect(first?.changes).toEqual(["tokens.ada.token: <redacted> → <redacted>"])
+        expect((yield* request("/status", as("another-of-ada"))).status).toBe(200)
+        expect((yield* request("/status", as(ADA))).status).toBe(401)
+        yield* put("")
+        yield* eventually(status, ({ config }) => config.error !== undefined)
+        expect((yield* request("/status", as("another-of-ada"))).status).toBe(200)
+      }).pipe(Effect.provide(Postilion.layerFile(file).pipe(Layer.provide(layerScripted(done)))))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not show what variables stand for", () => {
+    vi.stubEnv("OPS_INSTRUCTIONS", "the vault is behind the picture")
+    return following((write) =>
+      Effect.gen(function* () {
+        const agents = (instructions: string) => `agents: { ops: { instructions: "${instructions}" } }\n`
+        yield* write(`${BASE}${agents("be brief")}`)
+        yield* reloaded()
+        yield* write(`${BASE}${agents("${OPS_INSTRUCTIONS}")}`)
+        const [, second] = yield* reloaded(2)
+        expect(second?.changes).toEqual(['agents.ops.instructions: "be brief" → <redacted>'])
+        yield* write(BASE)
+        const [, , third] = yield* reloaded(3)
+        expect(JSON.stringify(third)).toContain("agents.ops")
+        expect(JSON.stringify(third)).not.toContain("vault")
+      })
+    ).pipe(Effect.ensuring(Effect.sync(() => vi.unstubAllEnvs())))
+  })
+
   it.live("keeps the last one that was good, says so, and takes the next that is", () =>
     following((write, file) =>
       Effect.gen(function* () {

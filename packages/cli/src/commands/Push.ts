@@ -40,7 +40,13 @@ export const subscribe = Command.make(
   "subscribe",
   {
     channel,
-    since: Flags.optional("since", "cursor", "What came after this cursor first. Default: from now on."),
+    since: Flags.whole(
+      "since",
+      "cursor",
+      0,
+      Number.MAX_SAFE_INTEGER,
+      "What came after this cursor first. Default: from now on."
+    ),
     subscription: Flags.optional(
       "subscription",
       "name",
@@ -53,7 +59,7 @@ export const subscribe = Command.make(
     Effect.gen(function* () {
       const { push } = yield* connect(yield* running(flags), "client", "viewer", "agent")
       const options = {
-        ...(since === undefined ? {} : { since: Number(since) }),
+        ...(since === undefined ? {} : { since }),
         ...(subscription === undefined ? {} : { subscription })
       }
       yield* Stream.runForEach(push.subscribe(channel, options), (message) => {

@@ -1,9 +1,10 @@
 import { SessionLine } from "@postilion/client/api/Sessions"
 import type { Session, Turn } from "@postilion/gateway"
 import { type ImportedSession, SessionStore } from "@postilion/gateway"
+import * as Mismatch from "@postilion/gateway/domain/Mismatch"
 import * as Problem from "@postilion/gateway/domain/Problem"
 import type { SessionStoreShape } from "@postilion/gateway/records/SessionStore"
-import { Effect, Either, Encoding, ParseResult, Schema, Stream } from "effect"
+import { Effect, Either, Encoding, type ParseResult, Schema, Stream } from "effect"
 import { type Handlers, Lines } from "./Operations.ts"
 import { invalid, notFound } from "./Refusals.ts"
 
@@ -51,8 +52,7 @@ const read = (text: string, agents: ReadonlyArray<string>) =>
       if (line.trim() === "") continue
       const decoded = decodeLine(line)
       if (Either.isLeft(decoded)) {
-        const [issue] = ParseResult.ArrayFormatter.formatErrorSync(decoded.left)
-        return yield* wrong(`${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`.trim())
+        return yield* wrong(Mismatch.describe(decoded.left))
       }
       // What a database would not give back as it was.
       if (HALF_A_PAIR.test(Object.values(Object.values(decoded.right)[0] ?? {}).join("\n"))) {
