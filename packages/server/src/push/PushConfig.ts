@@ -83,7 +83,11 @@ export const PushConfig = Schema.Struct({
   maxSubscriptions: Between(1, MILLION, 100, "Channels a connection may hear at a time."),
   maxPolls: Between(1, MILLION, 500, "Requests that may wait for a message at a time; more are answered 503."),
   maxPollMs: Between(1, LONGEST_TIMER, 60_000, "The most milliseconds a request may wait for a message."),
-  subscriptionDays: withDefault(Positive, 30, "Days a durable subscription that nobody hears by is kept."),
+  subscriptionDays: withDefault(
+    Positive,
+    30,
+    "Days a durable subscription that nobody hears by is kept, and for which it is known who was last present."
+  ),
   maxDeadLetters: Between(1, MILLION, 10_000, "Dead letters beyond the newest so many are removed."),
   deadLetterDays: withDefault(Positive, 30, "Days a dead letter is kept.")
 })
