@@ -17,8 +17,6 @@ const Between = (least: number, most: number, value: number, about: string) =>
   withDefault(between(least, most), value, about)
 const Scopes = Schema.Array(OneOf(...SCOPES))
 
-/** What a channel may be called: letters, digits and `._:-`, up to 100 of them. */
-export const CHANNEL_NAME = /^[\w.:-]{1,100}$/
 /** A name, or the beginning of names and a `*`. */
 const Pattern = Schema.String.pipe(
   Schema.filter(
