@@ -104,21 +104,20 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
     let events = 0
     let checked = false
     let end = from
-    yield* history((part) =>
-      Effect.gen(function* () {
-        events += part.events
-        for (const run of part.runs) replay.costs.ran(run)
-        for (const occasion of part.occasions) {
-          if (!checked) yield* checkZone(occasion.evidence, zone)
-          checked = true
-          const waiting = drive(replay.occasion(occasion))
-          if (waiting !== undefined) yield* waiting
-          end = occasion.at
-        }
-        options.onProgress?.(events)
-        yield* nextTurn
-      })
-    )
+    const judge = Effect.fnUntraced(function* (part: History.Part) {
+      events += part.events
+      for (const run of part.runs) replay.costs.ran(run)
+      for (const occasion of part.occasions) {
+        if (!checked) yield* checkZone(occasion.evidence, zone)
+        checked = true
+        const waiting = drive(replay.occasion(occasion))
+        if (waiting !== undefined) yield* waiting
+        end = occasion.at
+      }
+      options.onProgress?.(events)
+      yield* nextTurn
+    })
+    yield* history(judge)
     yield* drive(replay.advance(Math.max(end, Math.min(to, now)))) ?? Effect.void
     return new BacktestReport({ events, ...replay.report() })
   })

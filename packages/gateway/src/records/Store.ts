@@ -59,6 +59,14 @@ export interface StoreShape {
     table: T,
     query: Query<T, C>
   ) => Effect.Effect<ReadonlyArray<Pick<Row<T>, C>>, StoreError>
+  /**
+   * What `find` finds, for reading a great many rows: their columns are looked up when they are asked for, so that a row is neither
+   * to be spread nor compared. `columns` is kept: one list for all queries alike.
+   */
+  readonly view: <T extends Table, C extends keyof Row<T>>(
+    table: T,
+    query: Query<T, C> & { readonly columns: ReadonlyArray<C & string> }
+  ) => Effect.Effect<ReadonlyArray<Pick<Row<T>, C>>, StoreError>
   /** Groups of most rows first. None for no rows. */
   readonly totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
     table: T,

@@ -142,6 +142,29 @@ export const make = (): StoreShape => {
       for (const [key, row] of before) row === undefined ? table.remove(key) : table.set(key, row)
     }
   }
+  const find: StoreShape["find"] = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(
+    name: T,
+    query: Query<T, C>
+  ) =>
+    Effect.sync(() => {
+      const where = (query.where ?? {}) as Record<string, Condition<string | number | null> | undefined>
+      const found: Array<AnyRow> = []
+      for (const row of tableOf(name).candidates(where)) if (matches(row, where)) found.push(row)
+      if (query.orderBy !== undefined) {
+        const [column, direction] = query.orderBy
+        const sign = direction === "asc" ? 1 : -1
+        found.sort((a, b) => {
+          const x = a[column] ?? null
+          const y = b[column] ?? null
+          return x === y ? 0 : x === null || (y !== null && x < y) ? -sign : sign
+        })
+      }
+      const rows = query.limit === undefined ? found : found.slice(0, query.limit)
+      const { columns } = query
+      const copy = (row: AnyRow): AnyRow =>
+        columns === undefined ? { ...row } : Object.fromEntries(columns.map((column) => [column, row[column] ?? null]))
+      return rows.map(copy) as ReadonlyArray<unknown> as ReadonlyArray<Pick<Row<T>, C>>
+    })
   return {
     commit: (writes) =>
       Effect.suspend(() => {
@@ -155,28 +178,8 @@ export const make = (): StoreShape => {
           return Effect.fail(new StoreError({ message: cause instanceof Error ? cause.message : String(cause), cause }))
         }
       }),
-    find: <T extends Table, C extends keyof Row<T> = keyof Row<T>>(name: T, query: Query<T, C>) =>
-      Effect.sync(() => {
-        const where = (query.where ?? {}) as Record<string, Condition<string | number | null> | undefined>
-        const found: Array<AnyRow> = []
-        for (const row of tableOf(name).candidates(where)) if (matches(row, where)) found.push(row)
-        if (query.orderBy !== undefined) {
-          const [column, direction] = query.orderBy
-          const sign = direction === "asc" ? 1 : -1
-          found.sort((a, b) => {
-            const x = a[column] ?? null
-            const y = b[column] ?? null
-            return x === y ? 0 : x === null || (y !== null && x < y) ? -sign : sign
-          })
-        }
-        const rows = query.limit === undefined ? found : found.slice(0, query.limit)
-        const { columns } = query
-        const copy = (row: AnyRow): AnyRow =>
-          columns === undefined
-            ? { ...row }
-            : Object.fromEntries(columns.map((column) => [column, row[column] ?? null]))
-        return rows.map(copy) as ReadonlyArray<unknown> as ReadonlyArray<Pick<Row<T>, C>>
-      }),
+    find,
+    view: find,
     totals: <T extends Table, By extends keyof Row<T> & string, Sum extends keyof Row<T> & string>(
       name: T,
       { by, limit, sum, where }: TotalsQuery<T, By, Sum>

@@ -90,6 +90,31 @@ const rowOf =
     return row as Pick<Row<T>, C>
   }
 
+type View = (values: ReadonlyArray<unknown>) => never
+const views = new WeakMap<ReadonlyArray<string>, View>()
+
+/** Has the names look up a row's values, rather than copy them: of a great many rows, most columns are hardly looked at. */
+const viewOf = (columns: ReadonlyArray<string>): View => {
+  const known = views.get(columns)
+  if (known !== undefined) return known
+  class Row {
+    readonly values: ReadonlyArray<unknown>
+    constructor(values: ReadonlyArray<unknown>) {
+      this.values = values
+    }
+  }
+  for (const [i, name] of columns.entries()) {
+    Object.defineProperty(Row.prototype, name, {
+      get(this: Row) {
+        return this.values[i]
+      }
+    })
+  }
+  const view: View = (values) => new Row(values) as never
+  views.set(columns, view)
+  return view
+}
+
 const bringUpToDate = Effect.gen(function* () {
   const newer = yield* Effect.mapError(newerSchema, storeError("the database's schema could not be read"))
   if (newer !== undefined) {
@@ -205,20 +230,28 @@ const make = Effect.gen(function* () {
         })
       )
     })
-  const find = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(table: T, query: Query<T, C>) => {
+  const select = <T extends Table, C extends keyof Row<T>>(table: T, query: Query<T, C>) => {
     const order = query.orderBy
     const columns =
       query.columns === undefined ? sql.literal("*") : sql.csv(query.columns.map((name) => sql`${sql(name)}`))
-    const statement = sql<Pick<Rows[T], C>>`SELECT ${columns} FROM ${sql(table)}
+    return sql<Pick<Rows[T], C>>`SELECT ${columns} FROM ${sql(table)}
       WHERE ${conditions(query.where ?? {})}
       ${order === undefined ? sql.literal("") : sql`ORDER BY ${sql(order[0])} ${sql.literal(order[1] === "asc" ? "ASC" : "DESC")}`}
       ${query.limit === undefined ? sql.literal("") : sql`LIMIT ${query.limit}`}`
+  }
+  const find = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(table: T, query: Query<T, C>) => {
+    const statement = select(table, query)
     // A row of values is read in half the time of one with names.
     const named = query.columns
     const rows =
       named === undefined ? statement : Effect.map(statement.values, (found) => found.map(rowOf<T, C>(named)))
     return Effect.mapError(rows, storeError(`reading ${table} failed`))
   }
+  const view: StoreShape["view"] = (table, query) =>
+    select(table, query).values.pipe(
+      Effect.map((found) => found.map(viewOf(query.columns))),
+      Effect.mapError(storeError(`reading ${table} failed`))
+    )
   const totals: StoreShape["totals"] = (table, { by, limit, sum, where }) => {
     const columns = [
       ...by.map((column) => sql`${sql(column)}`),
@@ -249,7 +282,7 @@ const make = Effect.gen(function* () {
       Effect.mapError(storeError(`adding up ${table} failed`))
     )
   }
-  return Store.of({ commit, find, totals })
+  return Store.of({ commit, find, view, totals })
 })
 
 /**
