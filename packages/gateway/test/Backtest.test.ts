@@ -7,9 +7,10 @@ import {
   Policy,
   PolicyEngine,
   type RawInput,
-  type Store
+  Store
 } from "@postilion/gateway"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
+import type { EventRow } from "@postilion/gateway/records/Tables"
 import { Effect, Schema, TestClock } from "effect"
 import { reproduces } from "./BacktestReproduces.ts"
 import { gateway } from "./TestGateway.ts"
@@ -91,6 +92,29 @@ describe("a backtest's report", () => {
       expect(one.estimated).toEqual({ modelCalls: 1, tokens: 100, usd: 0.0014 })
       expect(one.replayed).toEqual({ modelCalls: 2, tokens: 200, usd: 0.0028 })
       expect(one.render()).toContain("of which estimated: 1 model call, 100 tokens, $0.00")
+    })
+  )
+
+  test(
+    "names the decision or the event that cannot be read",
+    Effect.gen(function* () {
+      const store = yield* Store
+      const { event } = yield* submit()
+      const spoil = (set: Partial<EventRow>) =>
+        Effect.gen(function* () {
+          yield* store.commit([{ op: "update", table: "events", key: { id: event.id }, set }])
+          return yield* Effect.flip(Backtest.run({ policies: yield* live, config }))
+        })
+      const evidence = yield* spoil({ evidence: "[1, 2" })
+      expect(evidence).toMatchObject({
+        _tag: "StoreError",
+        message: expect.stringContaining(`on event ${event.id}, cannot be read`)
+      })
+      const metadata = yield* spoil({ metadata: "{" })
+      expect(metadata).toMatchObject({
+        _tag: "StoreError",
+        message: expect.stringContaining(`event ${event.id} cannot be read`)
+      })
     })
   )
 

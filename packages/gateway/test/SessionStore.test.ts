@@ -17,6 +17,7 @@ class Traffic {
   readonly layer = wrapStore((store) => ({
     commit: (writes) => Effect.tap(store.commit(writes), () => Effect.sync(() => this.writes.push(...writes))),
     totals: store.totals,
+    view: store.view,
     find: (table, query) =>
       Effect.tap(store.find(table, query), (rows) =>
         Effect.sync(() => {

@@ -107,6 +107,25 @@ for (const [name, layer] of stores) {
       }).pipe(Effect.provide(layer))
     )
 
+    it.scoped("views rows as it finds them, each by its own columns", () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* store.commit([1, 2, 3].map((seq) => insert("events", event(seq, { reason: `r${seq}` }))))
+        const where = { seq: { gte: 2 } }
+        const order = { where, orderBy: ["seq", "desc"], limit: 5 } as const
+        const some = yield* store.view("events", { columns: ["reason", "seq"], ...order })
+        const others = yield* store.view("events", { columns: ["seq", "id", "sender"], ...order })
+        expect(some.map(({ reason, seq }) => [reason, seq])).toEqual([
+          ["r3", 3],
+          ["r2", 2]
+        ])
+        expect(others.map(({ id, sender, seq }) => [id, sender, seq])).toEqual([
+          ["evt_3", null, 3],
+          ["evt_2", null, 2]
+        ])
+      }).pipe(Effect.provide(layer))
+    )
+
     it.scoped("puts a row, or another in its place", () =>
       Effect.gen(function* () {
         const store = yield* Store

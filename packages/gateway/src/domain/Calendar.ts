@@ -9,19 +9,36 @@ export const parseZone = (name: string): DateTime.TimeZone | undefined => {
   return zone._tag === "Some" ? zone.value : undefined
 }
 
+const QUARTER = 900_000
+/** What a zone was last found to be off by, for a quarter of an hour in which that does not change. */
+const offsets = new WeakMap<DateTime.TimeZone, { readonly quarter: number; readonly offset: number }>()
+
+/** How far the wall clock of a zone is ahead at an instant, in milliseconds. Asking the calendar costs more than a decision does. */
+const offsetAt = (at: number, zone: DateTime.TimeZone): number => {
+  const quarter = Math.floor(at / QUARTER)
+  const last = offsets.get(zone)
+  if (last?.quarter === quarter) return last.offset
+  const of = (instant: number): number => DateTime.zonedOffset(DateTime.unsafeMakeZoned(instant, { timeZone: zone }))
+  const offset = of(quarter * QUARTER)
+  if (offset !== of(quarter * QUARTER + QUARTER - 1)) return of(at)
+  offsets.set(zone, { quarter, offset })
+  return offset
+}
+
 /** An instant as a wall clock in a zone shows it. The calendar fields are worked out when first asked for. */
 export class Moment {
   readonly epochMillis: number
   readonly zone: DateTime.TimeZone
-  #parts: DateTime.DateTime.PartsWithWeekday | undefined
+  #wall: Date | undefined
 
   constructor(epochMillis: number, zone: DateTime.TimeZone) {
     this.epochMillis = epochMillis
     this.zone = zone
   }
-  private get parts(): DateTime.DateTime.PartsWithWeekday {
-    this.#parts ??= DateTime.toParts(this.dateTime)
-    return this.#parts
+  /** What the wall clock shows, as UTC. */
+  private get wall(): Date {
+    this.#wall ??= new Date(this.epochMillis + offsetAt(this.epochMillis, this.zone))
+    return this.#wall
   }
   get dateTime(): DateTime.Zoned {
     return DateTime.unsafeMakeZoned(this.epochMillis, { timeZone: this.zone })
@@ -30,31 +47,31 @@ export class Moment {
     return new Date(this.epochMillis)
   }
   get weekday(): Weekday {
-    return WEEKDAYS[this.parts.weekDay] as Weekday
+    return WEEKDAYS[this.wall.getUTCDay()] as Weekday
   }
   /** The weekday `days` days from this one. */
   weekdayIn(days: number): Weekday {
-    return WEEKDAYS[(((this.parts.weekDay + days) % 7) + 7) % 7] as Weekday
+    return WEEKDAYS[(((this.wall.getUTCDay() + days) % 7) + 7) % 7] as Weekday
   }
   /** 0–23. */
   get hour(): number {
-    return this.parts.hours
+    return this.wall.getUTCHours()
   }
   /** 0–59. */
   get minute(): number {
-    return this.parts.minutes
+    return this.wall.getUTCMinutes()
   }
   /** 1–31. */
   get dayOfMonth(): number {
-    return this.parts.day
+    return this.wall.getUTCDate()
   }
   /** 28–31. */
   get daysInMonth(): number {
-    return new Date(Date.UTC(this.parts.year, this.parts.month, 0)).getUTCDate()
+    return new Date(Date.UTC(this.wall.getUTCFullYear(), this.wall.getUTCMonth() + 1, 0)).getUTCDate()
   }
   /** Minutes since midnight on the wall clock. */
   get minuteOfDay(): number {
-    return this.parts.hours * 60 + this.parts.minutes
+    return this.hour * 60 + this.minute
   }
   /** The wall clock `minuteOfDay` minutes after midnight, `days` days from this one. */
   at(days: number, minuteOfDay: number): Date {

@@ -5,10 +5,10 @@ import type { GatewayConfigInput } from "../domain/Config.ts"
 import { decodeConfig } from "../domain/ConfigProblems.ts"
 import { GatewayConfigError } from "../domain/Errors.ts"
 import { nextTurn } from "../internal/NextTurn.ts"
-import * as Evidence from "../records/Evidence.ts"
-import { Store, type StoreError } from "../records/Store.ts"
+import { Store, StoreError } from "../records/Store.ts"
 import * as History from "./backtest/History.ts"
 import { Replay } from "./backtest/Replay.ts"
+import { factsOf, type Occasion } from "./backtest/Subject.ts"
 import type { Steps } from "./backtest/Timers.ts"
 import { Chain, makeAsk } from "./Chain.ts"
 import type { SchedulingPolicy } from "./Policy.ts"
@@ -61,8 +61,8 @@ const drive = (steps: Steps): Effect.Effect<void> | undefined => {
 }
 
 /** A day of the record does not end at midnight in the zone: it is another's. */
-const checkZone = (evidence: string, zone: DateTime.TimeZone): Effect.Effect<void, GatewayConfigError> => {
-  const { resetsAt } = Evidence.decode(evidence).state.budget
+const checkZone = (occasion: Occasion, zone: DateTime.TimeZone): Effect.Effect<void, GatewayConfigError> => {
+  const { resetsAt } = factsOf(occasion).budget
   return windowOf(resetsAt.getTime() - 1, "day", zone).end === resetsAt.getTime()
     ? Effect.void
     : wrong(
@@ -108,7 +108,7 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
       events += part.events
       for (const run of part.runs) replay.costs.ran(run)
       for (const occasion of part.occasions) {
-        if (!checked) yield* checkZone(occasion.evidence, zone)
+        if (!checked) yield* checkZone(occasion, zone)
         checked = true
         const waiting = drive(replay.occasion(occasion))
         if (waiting !== undefined) yield* waiting
@@ -117,7 +117,10 @@ export const run = (options: BacktestOptions): Effect.Effect<BacktestReport, Sto
       options.onProgress?.(events)
       yield* nextTurn
     })
-    yield* history(judge)
+    // What cannot be read is thrown, in the middle of plain code.
+    yield* Effect.catchSomeDefect(history(judge), (defect) =>
+      defect instanceof StoreError ? Option.some(Effect.fail(defect)) : Option.none()
+    )
     yield* drive(replay.advance(Math.max(end, Math.min(to, now)))) ?? Effect.void
     return new BacktestReport({ events, ...replay.report() })
   })

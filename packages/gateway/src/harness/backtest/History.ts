@@ -1,7 +1,7 @@
 import { Effect } from "effect"
+import type { GatewayEvent } from "../../domain/GatewayEvent.ts"
 import { firstIdAt } from "../../domain/Ids.ts"
 import { toLazyEvent } from "../../records/EventCodec.ts"
-import * as Evidence from "../../records/Evidence.ts"
 import type { Condition, StoreError, StoreShape } from "../../records/Store.ts"
 import type { DecisionRow } from "../../records/Tables.ts"
 import {
@@ -10,12 +10,14 @@ import {
   DECISION_COLUMNS,
   EVENT_COLUMNS,
   type EventPart,
+  factsOf,
   type Occasion,
   occasionOf,
   onlyOccasion,
   RUN_COLUMNS,
   type RunPart,
-  type Subject
+  type Subject,
+  unreadable
 } from "./Subject.ts"
 
 /** Rows read at a time. */
@@ -41,6 +43,14 @@ const bounds = (rows: ReadonlyArray<EventPart>): Condition<string> => {
 }
 const NONE: ReadonlyArray<never> = []
 const LAST = Number.MAX_SAFE_INTEGER
+
+const eventOf = (row: EventPart): GatewayEvent => {
+  try {
+    return toLazyEvent(row)
+  } catch (cause) {
+    throw unreadable(`event ${row.id}`, cause)
+  }
+}
 
 /** Whether another decision on the event is not to be expected. */
 const isLast = ({ action, at, due_at }: DecisionRow, subject: Subject | undefined): boolean => {
@@ -88,7 +98,7 @@ export const make = (
     const subjectOf = (row: EventPart): Subject => ({
       id: row.id,
       agentId: row.agent_id,
-      event: toLazyEvent(row),
+      event: eventOf(row),
       row,
       // Ids are in the order they were made.
       runs: runsOf.get(row.id)?.sort((a, b) => (a.id < b.id ? -1 : 1)) ?? NONE,
@@ -130,8 +140,9 @@ export const make = (
     for (const row of rows) {
       const decided = past.get(row.id) ?? []
       const runs = decided.filter(({ action }) => action === "execute").length
-      const facts = decided[0] && Evidence.decode(decided[0].evidence).state
-      open.set(row.id, Object.assign(subjectOf(row), { facts, recordedRuns: runs, replayedRuns: runs }))
+      const subject = subjectOf(row)
+      const facts = decided[0] && factsOf({ ...decided[0], subject })
+      open.set(row.id, Object.assign(subject, { facts, recordedRuns: runs, replayedRuns: runs }))
     }
   })
   /** These decisions, those on what is open and those on what arrives, in order. */

@@ -3,14 +3,13 @@ import type { ReportFields } from "../../domain/BacktestFields.ts"
 import { Moment } from "../../domain/Calendar.ts"
 import type { GatewayConfig } from "../../domain/Config.ts"
 import type { Judgement, PolicyDecision } from "../../domain/PolicyDecision.ts"
-import * as Evidence from "../../records/Evidence.ts"
 import { type Answer, type Ask, CHANGED, type Chain, NOBODY, type Suspended, settle } from "../Chain.ts"
 import { type Hold, Holds, RECHECK_AFTER } from "../Holds.ts"
 import { StateView } from "../StateView.ts"
 import { Costs } from "./Costs.ts"
 import { Differences, LastSeen } from "./Differences.ts"
 import { Findings, reasonOf } from "./Findings.ts"
-import { type Facts, join, type Occasion, type Place, type RunPart, type Subject, untilOf } from "./Subject.ts"
+import { type Facts, factsOf, join, type Occasion, type Place, type RunPart, type Subject, untilOf } from "./Subject.ts"
 import { type Steps, Timers } from "./Timers.ts"
 
 /** Runs that did not come about, of those that events may still name as their cause. */
@@ -60,7 +59,7 @@ export class Replay {
   *occasion(occasion: Occasion): Steps {
     const { at, subject } = occasion
     if (this.timers.nextAt <= at) yield* this.advance(at, subject.id)
-    const { state: facts } = Evidence.decode(occasion.evidence)
+    const facts = factsOf(occasion)
     const first = subject.facts === undefined
     subject.facts ??= facts
     this.lastSeen.saw(subject.agentId, facts, occasion.action === "execute")

@@ -1,6 +1,8 @@
 import type { Evidence } from "../../domain/EventRecord.ts"
 import type { GatewayEvent } from "../../domain/GatewayEvent.ts"
 import type { Action, PolicyDecision } from "../../domain/PolicyDecision.ts"
+import { decode } from "../../records/Evidence.ts"
+import { StoreError } from "../../records/Store.ts"
 import type { ApprovalRow, DecisionRow, EventRow, RunRow } from "../../records/Tables.ts"
 
 /** What a replay reads of an event. */
@@ -73,6 +75,22 @@ export const DECISION_COLUMNS = [
 
 /** What policies saw, as it was recorded. */
 export type Facts = Evidence["state"]
+
+/** Something in the records is not what the gateway writes. */
+export const unreadable = (what: string, cause: unknown): StoreError =>
+  new StoreError({
+    message: `${what} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}; keep it out with from and to, or mend the database`,
+    cause
+  })
+
+/** What policies saw when this was decided. Throws a `StoreError` that names the decision. */
+export const factsOf = ({ evidence, seq, subject }: Pick<Occasion, "evidence" | "seq" | "subject">): Facts => {
+  try {
+    return decode(evidence).state
+  } catch (cause) {
+    throw unreadable(`the evidence of decision ${seq}, on event ${subject.id},`, cause)
+  }
+}
 
 /** Where an event stands. `gone`: nothing more comes of it, or its run has ended. */
 export type Place = "gone" | "queued" | "merging" | "approval" | "running"
