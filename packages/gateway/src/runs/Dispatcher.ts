@@ -6,6 +6,7 @@ import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
+import type { Usage } from "../domain/Run.ts"
 import type { AgentStatus } from "../domain/Status.ts"
 import { toEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
@@ -24,6 +25,7 @@ import {
   LEASE,
   make as makeSteps,
   NO_USAGE,
+  plus,
   type RunItem
 } from "./RunSteps.ts"
 import { elapsed, make as makeTasks, type Progress } from "./RunTasks.ts"
@@ -174,10 +176,16 @@ export const make = (config: GatewayConfig) =>
         Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
         Effect.schedule(Schedule.spaced(LEASE / 3))
       )
-    /** What an attempt that has ended comes to. */
-    const exitOf = ({ cut, exit, stopped }: Extract<Attempts.Outcome, { _tag: "Ended" }>): Attempts.RunExit => {
+    /** What an attempt may have used that was interrupted after its runner had shown progress: nobody counts it any more. */
+    const lostOf = (item: RunItem, { startedAt }: Attempt, { at }: Progress): Usage =>
+      at === undefined ? NO_USAGE : tasks.atMost(item.agentId, tasks.estimate(item, startedAt).tokens)
+    /** What an attempt that has ended comes to; `lost`: what it used, where it was interrupted. */
+    const exitOf = (
+      { cut, exit, stopped }: Extract<Attempts.Outcome, { _tag: "Ended" }>,
+      lost: Usage
+    ): Attempts.RunExit => {
       if (Exit.isSuccess(exit)) return exit
-      if (cut !== undefined) return Exit.fail(cut)
+      if (cut !== undefined) return Exit.fail(new AgentRunError({ message: cut.message, retryable: true, usage: lost }))
       if (stopped || !Exit.isInterrupted(exit)) return exit
       return Exit.fail(new AgentRunError({ message: "the runner interrupted itself", retryable: false }))
     }
@@ -194,13 +202,12 @@ export const make = (config: GatewayConfig) =>
           agent_id: agentId,
           source: event.source,
           attempt: attempt.attempt,
-          started_at: attempt.startedAt,
-          input_tokens: item.spent.inputTokens,
-          output_tokens: item.spent.outputTokens
+          started_at: attempt.startedAt
         }
         const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
         const { tokens } = tasks.estimate(item, attempt.startedAt)
-        yield* untilWritten(abandon(row, error, tokens, (tx) => tellAbandoned(tx, { ...item, reason })))
+        const spent = plus(item.spent, tasks.atMost(agentId, tokens))
+        yield* untilWritten(abandon(row, error, spent, (tx) => tellAbandoned(tx, { ...item, reason })))
         yield* late.pipe(
           Effect.flatMap((exit) => fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -243,17 +250,19 @@ export const make = (config: GatewayConfig) =>
               graceMs: interruptGraceMs
             })
             if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
-            let exit = exitOf(outcome)
+            let lost = lostOf(item, attempt, progress)
+            let exit = exitOf(outcome, lost)
             const delay = retryDelay(item, exit)
             if (delay !== undefined && Exit.isFailure(exit)) {
               yield* untilWritten(retry(item, attempt, exit, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
+              lost = NO_USAGE
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
             if (Exit.isInterrupted(exit) && item.stopped === undefined) return
-            return yield* untilWritten(end(item, attempt, exit))
+            return yield* untilWritten(end(item, attempt, exit, lost))
           }
         })
       )
@@ -403,23 +412,25 @@ export const make = (config: GatewayConfig) =>
         for (const run of page) {
           if (dispatched?.has(run.id)) continue
           const row = events.get(run.event_id)
+          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
+          const cutOff = run.state === "running"
+          const known = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
+          // What the attempt used that was cut off is not known: all that was held for it may be.
+          const spent = cutOff ? plus(known, tasks.atMost(agentId, run.reserved_tokens)) : known
           if (row === undefined) {
-            yield* abandon(run, "the event it was to handle is not in the records any more", 0, () => {})
+            yield* abandon(run, "the event it was to handle is not in the records any more", spent, () => {})
             continue
           }
-          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
           const approved = approvedFor.get(runId)
           const dispatch = { agentId, taskDescription, approved, event: toEvent(row), payloadText: row.payload }
-          const cutOff = run.state === "running"
           if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
             const error =
               attempt >= maxAttempts
                 ? `cut off in its last attempt of ${maxAttempts}`
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
             const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
-            yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
+            yield* abandon(run, error, spent, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
           } else {
-            const spent = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
             enqueue(itemOf(dispatch, runId, attempt, spent))
           }
         }

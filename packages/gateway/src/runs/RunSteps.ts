@@ -59,10 +59,7 @@ export interface Attempt {
 }
 
 /** Of a run's row, what giving it up needs. */
-type AbandonedRow = Pick<
-  RunRow,
-  "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at" | "input_tokens" | "output_tokens"
->
+type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
 
 /** How long an attempt is taken to be alive after it last showed that it is. Milliseconds. */
 export const LEASE = 60_000
@@ -89,7 +86,7 @@ const usageOf = (exit: RunExit): Usage => {
   const usage = Exit.isSuccess(exit) ? exit.value.usage : Option.getOrUndefined(Cause.failureOption(exit.cause))?.usage
   return usage !== undefined && isUsage(usage) ? usage : NO_USAGE
 }
-const plus = (one: Usage, other: Usage): Usage => ({
+export const plus = (one: Usage, other: Usage): Usage => ({
   inputTokens: one.inputTokens + other.inputTokens,
   outputTokens: one.outputTokens + other.outputTokens
 })
@@ -139,7 +136,7 @@ export const make = (config: GatewayConfig) =>
     const start = (item: RunItem) =>
       journal.step((tx): Attempt | undefined => {
         if (item.gone) return undefined
-        const { agentId, event, runId, taskDescription } = item
+        const { agentId, event, runId, spent, taskDescription } = item
         if (killSwitch.mode(agentId) !== "running" || runner.capacity?.(agentId) === 0) return undefined
         // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
         const attempt = item.attempt + 1
@@ -147,7 +144,14 @@ export const make = (config: GatewayConfig) =>
           op: "update",
           table: "runs",
           key: { id: runId, attempt: item.attempt },
-          set: { state: "running", attempt, lease_until: tx.now + LEASE, started_at: tx.now }
+          set: {
+            state: "running",
+            attempt,
+            lease_until: tx.now + LEASE,
+            input_tokens: spent.inputTokens,
+            output_tokens: spent.outputTokens,
+            started_at: tx.now
+          }
         })
         audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
         tx.publish({
@@ -215,7 +219,8 @@ export const make = (config: GatewayConfig) =>
         audit.append(tx, { kind: "run.fenced", eventId: event.id, data })
       })
 
-    const end = (item: RunItem, { attempt, startedAt }: Attempt, exit: RunExit) =>
+    /** The run has ended; `lost`: what its last attempt used, where it was interrupted. */
+    const end = (item: RunItem, { attempt, startedAt }: Attempt, exit: RunExit, lost: Usage) =>
       journal.step((tx) => {
         const { agentId, event, runId } = item
         const result = Exit.isSuccess(exit) ? exit.value : undefined
@@ -224,7 +229,7 @@ export const make = (config: GatewayConfig) =>
         const by = state === "cancelled" ? item.abortedBy : undefined
         const failure = Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const error = superseded ? SUPERSEDED : by === undefined ? failure : abortedBy(by)
-        const usage = plus(item.spent, usageOf(exit))
+        const usage = plus(item.spent, Exit.isInterrupted(exit) ? lost : usageOf(exit))
         const { inputTokens, outputTokens } = usage
         const charged = charge(agentId, usage, tx.now, result?.model)
         const { model, usd: costUsd } = charged
@@ -320,11 +325,11 @@ export const make = (config: GatewayConfig) =>
       health.began(tx, agentId)
     }
 
-    /** The run is given up. `charged`: what its last attempt may still use. `also` runs in the same step. */
-    const abandon = (run: AbandonedRow, error: string, charged: number, also: (tx: Tx) => void) =>
+    /** The run is given up. `spent`: what its attempts used, or may have. `also` runs in the same step. */
+    const abandon = (run: AbandonedRow, error: string, spent: Usage, also: (tx: Tx) => void) =>
       journal.step((tx) => {
-        const inputTokens = run.input_tokens + charged
-        const tokens = inputTokens + run.output_tokens
+        const { inputTokens, outputTokens } = spent
+        const tokens = inputTokens + outputTokens
         // Nobody knows what it came to cost, unless it never began.
         const costUsd = run.attempt === 0 ? 0 : null
         tx.write({
@@ -335,6 +340,7 @@ export const make = (config: GatewayConfig) =>
             state: "abandoned",
             lease_until: null,
             input_tokens: inputTokens,
+            output_tokens: outputTokens,
             cost_usd: costUsd,
             error,
             ended_at: tx.now
@@ -346,7 +352,7 @@ export const make = (config: GatewayConfig) =>
           attempt: run.attempt,
           state: "abandoned",
           inputTokens,
-          outputTokens: run.output_tokens,
+          outputTokens,
           error
         }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })
