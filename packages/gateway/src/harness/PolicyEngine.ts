@@ -1,4 +1,4 @@
-import { Context, Effect, Exit, Layer, type Scope } from "effect"
+import { Array, Context, Effect, Exit, Layer, type Scope } from "effect"
 import { GatewayConfigError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { Action, Judgement, ShadowAnswer } from "../domain/PolicyDecision.ts"
@@ -46,8 +46,8 @@ export interface PolicyEngineShape {
   /** What shadows said was recorded with a decision. */
   readonly countShadows: (decided: Action, answers: ReadonlyArray<ShadowAnswer>) => void
   /**
-   * Prepares to ask other policies in place of those the engine was made with; what was added since stays. What is prepared is
-   * done by calling it. Fails when a policy that was added has the name of one of them.
+   * Prepares to ask other policies in place of those the engine was made with; what was added since stays, and what was promoted
+   * decides. What is prepared is done by calling it. Fails when a policy that was added has the name of one of them.
    */
   readonly reconfigure: (
     options: Pick<PolicyEngineOptions, "policies" | "shadows">
@@ -110,7 +110,10 @@ export const make = (options: PolicyEngineOptions = {}) =>
     const removePolicy: PolicyEngineShape["removePolicy"] = (tag) =>
       Effect.suspend(() =>
         chain.has(tag)
-          ? Effect.sync(() => setChain(chain.policies.filter(({ _tag }) => _tag !== tag)))
+          ? Effect.sync(() => {
+              promoted.delete(tag)
+              setChain(chain.policies.filter(({ _tag }) => _tag !== tag))
+            })
           : unknown(tag, "policy", chain.policies)
       )
     const addShadow: PolicyEngineShape["addShadow"] = (policy) =>
@@ -134,12 +137,18 @@ export const make = (options: PolicyEngineOptions = {}) =>
         })
       })
 
+    /** What was promoted decides, whatever the policies the engine is given next say of its `_tag`. */
+    const promoted = new Set<string>()
     let configured: ReadonlySet<SchedulingPolicy> = new Set([...(options.policies ?? []), ...(options.shadows ?? [])])
     const reconfigure: PolicyEngineShape["reconfigure"] = ({ policies = [], shadows: asked = [] }) =>
       Effect.suspend(() => {
         const added = (policy: SchedulingPolicy) => !configured.has(policy)
+        const own = chain.policies.filter(added)
+        const replaced = new Set(own.filter(({ _tag }) => promoted.has(_tag)).map(({ _tag }) => _tag))
+        const given = policies.filter(({ _tag }) => !replaced.has(_tag))
+        const [decide, beside] = Array.partition(asked, ({ _tag }) => !promoted.has(_tag))
         const clash =
-          policies.find(({ _tag }) => chain.policies.some((policy) => policy._tag === _tag && added(policy))) ??
+          given.find(({ _tag }) => own.some((policy) => policy._tag === _tag)) ??
           asked.find(({ _tag }) => shadows.policies.some((policy) => policy._tag === _tag && added(policy)))
         if (clash !== undefined) {
           return refuse(
@@ -148,12 +157,11 @@ export const make = (options: PolicyEngineOptions = {}) =>
           )
         }
         return Effect.succeed(() => {
-          const own = chain.policies.filter(added)
           for (const shadow of shadows.policies.filter((policy) => configured.has(policy))) shadows.remove(shadow._tag)
           configured = new Set([...policies, ...asked])
-          chain = new Chain([...policies, ...own])
+          chain = new Chain([...given, ...decide, ...own])
           shadows.setLive(chain)
-          for (const shadow of asked) shadows.add(shadow, chain, clock.unsafeCurrentTimeMillis())
+          for (const shadow of beside) shadows.add(shadow, chain, clock.unsafeCurrentTimeMillis())
           tell()
         })
       })
@@ -182,7 +190,10 @@ export const make = (options: PolicyEngineOptions = {}) =>
       addShadow,
       removeShadow: (tag) => withoutShadow(tag, tell),
       promote: (tag) =>
-        withoutShadow(tag, (policy) => setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])),
+        withoutShadow(tag, (policy) => {
+          promoted.add(tag)
+          setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])
+        }),
       reconfigure,
       shadowReport: () => shadows.report(),
       unsafeShadows: (event, state, live, settle, answers = NOBODY) =>
