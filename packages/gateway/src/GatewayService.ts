@@ -19,12 +19,13 @@ import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
-import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
 import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import type { LiveConfig } from "./records/LiveConfig.ts"
+import * as Lookup from "./records/Lookup.ts"
 import * as Retention from "./records/Retention.ts"
+import * as RunList from "./records/RunList.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import * as Spending from "./records/Spending.ts"
 import { Store, type StoreError } from "./records/Store.ts"
@@ -69,6 +70,10 @@ export interface GatewayServiceShape {
    * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
    */
   readonly explain: (eventId: string) => Effect.Effect<Explanation | undefined, GatewayError>
+  /** Runs, the one decided last first, a page at a time. */
+  readonly runs: (filter?: RunList.RunFilter) => Effect.Effect<RunList.RunPage, GatewayError>
+  /** A run; `undefined` when there is none of this id. */
+  readonly findRun: (runId: string) => Effect.Effect<RunRecord | undefined, GatewayError>
   /** Waits for the end of an event's road: its run has ended, or there will be none. */
   readonly outcome: (eventId: string) => Effect.Effect<EventRecord, GatewayError>
   /**
@@ -141,9 +146,6 @@ export class GatewayService extends Context.Tag("@postilion/gateway/GatewayServi
   GatewayServiceShape
 >() {}
 
-/** Approvals listed at a time. */
-const MOST_APPROVALS = 1_000
-
 const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 
 export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config" | "status">) =>
@@ -179,23 +181,8 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       chatTurns: counters.chatTurnsHandled
     })
 
-    const votesOn = (ids: ReadonlyArray<string>) => store.find("votes", { where: { approval_id: { in: ids } } })
-    const find: GatewayServiceShape["find"] = (eventId) =>
-      Effect.gen(function* () {
-        const [row] = yield* store.find("events", { where: { id: eventId } })
-        if (row === undefined) return undefined
-        const [run] = row.run_id === null ? [] : yield* store.find("runs", { where: { id: row.run_id } })
-        const approval = latestApproval(yield* store.find("approvals", { where: { event_id: eventId } }))
-        const votes = approval === undefined ? [] : yield* votesOn([approval.id])
-        const [delivery] = yield* store.find("deliveries", { where: { event_id: eventId } })
-        return toEventRecord(row, run, approval, votes, delivery)
-      }).pipe(Effect.mapError(storage))
-
-    const approval: GatewayServiceShape["approval"] = (id) =>
-      Effect.gen(function* () {
-        const [row] = yield* store.find("approvals", { where: { id } })
-        return row === undefined ? undefined : toApproval(row, yield* votesOn([id]))
-      }).pipe(Effect.mapError(storage))
+    const find: GatewayServiceShape["find"] = (eventId) => Effect.mapError(Lookup.eventOf(store, eventId), storage)
+    const approval: GatewayServiceShape["approval"] = (id) => Effect.mapError(Lookup.approvalOf(store, id), storage)
     const existing = (id: string) =>
       Effect.flatMap(approval(id), (found) =>
         found === undefined
@@ -271,6 +258,8 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       abort: yield* makeAbort(find),
       list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
+      runs: (filter = {}) => Effect.mapError(RunList.list(store, filter), storage),
+      findRun: (id) => Effect.mapError(Lookup.runOf(store, id), storage),
       outcome,
       run: (input) =>
         Effect.gen(function* () {
@@ -328,15 +317,7 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
           Effect.catchTag("StoreError", (cause) => storage(cause))
         ),
       events: (tags) => bus.subscribe(tags),
-      approvals: Effect.gen(function* () {
-        const rows = yield* store.find("approvals", {
-          where: { state: "pending" },
-          orderBy: ["requested_at", "asc"],
-          limit: MOST_APPROVALS
-        })
-        const votes = yield* votesOn(rows.map(({ id }) => id))
-        return rows.map((row) => toApproval(row, votes))
-      }).pipe(Effect.mapError(storage)),
+      approvals: Effect.mapError(Lookup.approvalsOf(store), storage),
       approval,
       approve: (approvalId, by, options) =>
         Effect.zipRight(admission.answer(approvalId, "approved", by, options), existing(approvalId)),

@@ -113,7 +113,7 @@ describe("a configuration that changes while the gateway runs", () => {
         expect(engine.policies.map(({ _tag }) => _tag).filter((tag) => tag === "RateLimit")).toHaveLength(1)
       }
       yield* engine.removePolicy("RateLimit")
-      yield* change({ policies: { shadow: ["EventMerging"], mergeWindowMs: 1_000 } })
+      yield* change({ policies: { shadow: ["EventMerging"] } })
       expect(yield* decide).toBe("merge")
     }).pipe(Effect.provide(Gateway.layerTest({ policies: { shadow: ["EventMerging"] } })))
   )

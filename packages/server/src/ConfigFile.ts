@@ -42,6 +42,8 @@ export interface Loaded {
   readonly config: PostilionConfig
   /** SHA-256 of the file's text. */
   readonly digest: string
+  /** The files of their own that secrets are in, as absolute paths. */
+  readonly secretFiles: ReadonlyArray<string>
   /** What works and had better be written otherwise. */
   readonly warnings: ReadonlyArray<FileNotice>
   /** Every value that holds, with those nobody wrote. */
@@ -51,6 +53,7 @@ export interface Loaded {
 /** Bytes: a larger file is none that somebody wrote. */
 const LARGEST = 1_048_576
 const REDACTED = "<redacted>"
+const MEMORY = ":memory:"
 
 export const shape = shapeOf(PostilionConfig.ast)
 
@@ -92,6 +95,9 @@ const secretsBeside = (file: string) => (name: string) => {
     return { problem: `cannot read ${path}: ${whyNot(cause)}` }
   }
 }
+
+/** A path means the same wherever a command is typed: as one of a secret, it is read from the configuration's folder. */
+const pathBeside = (file: string) => (name: string) => (name === MEMORY ? name : resolve(dirname(file), name))
 
 const isBelow = (path: Path, above: Path): boolean => above.every((part, i) => path[i] === part)
 
@@ -153,6 +159,20 @@ const settingsOf = (
   return settings
 }
 
+/** A configuration as it may be shown: what variables of the environment stand for may be secret. */
+export const shown = ({ config, settings }: Pick<Loaded, "config" | "settings">): object => {
+  const given = new Set(
+    settings.flatMap(({ origin, path }) => (origin.from === "file" && origin.variables.length > 0 ? [path] : []))
+  )
+  const walk = (value: unknown, path: Path): unknown => {
+    if (given.has(showPath(path))) return Redacted.make(value)
+    if (typeof value !== "object" || value === null || Redacted.isRedacted(value)) return value
+    if (Array.isArray(value)) return value.map((inner, i) => walk(inner, [...path, i]))
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, walk(inner, [...path, key])]))
+  }
+  return walk(config, []) as object
+}
+
 export const digestOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex")
 
 /** Reads a configuration from a text. `file` is what the text is called, and where secrets in files are looked for. */
@@ -162,8 +182,9 @@ export const parse = (
   { env = process.env, ...options }: LoadOptions = {}
 ): Either.Either<Loaded, GatewayConfigError> => {
   const source = read(text)
+  const pathOf = pathBeside(file)
   const placed =
-    source.root === undefined ? undefined : place(source.root, shape, { env, readSecret: secretsBeside(file) })
+    source.root === undefined ? undefined : place(source.root, shape, { env, readSecret: secretsBeside(file), pathOf })
   const hidden = placed?.hidden ?? []
   const notices: Array<FileNotice> = source.faults.map(({ at, message }) => noticeAt(source, file, at, [], message))
   for (const { at, message, path } of placed?.faults ?? []) notices.push(noticeAt(source, file, at, path, message))
@@ -173,7 +194,8 @@ export const parse = (
     notices.push(noticeAt(source, file, source.root.at, [], `${what}; write \`{}\` for the defaults alone`))
   } else if (placed !== undefined) {
     const checked = check(placed.value, shape, { env, ...options })
-    if (Either.isRight(checked)) config = checked.right
+    // Also where it is not written.
+    if (Either.isRight(checked)) config = { ...checked.right, storage: pathOf(checked.right.storage) }
     else {
       for (const { message, path } of checked.left) {
         const found = placeOf(placed.places, path)
@@ -195,13 +217,18 @@ export const parse = (
     const message = problems.map((problem) => render(problem, source, hidden)).join("\n\n")
     return Either.left(new GatewayConfigError({ path: problems[0]?.path ?? "", message, problems }))
   }
+  const settings = settingsOf(config, source, placed?.places ?? new Map())
+  const secretFiles = settings.flatMap(({ origin }) =>
+    origin.from === "file" && origin.secretFile !== undefined ? [resolve(dirname(file), origin.secretFile)] : []
+  )
   const warnings = (placed?.warnings ?? []).map(({ at, message, path }) => noticeAt(source, file, at, path, message))
   return Either.right({
     file,
     config,
     digest: digestOf(text),
+    secretFiles: [...new Set(secretFiles)],
     warnings,
-    settings: settingsOf(config, source, placed?.places ?? new Map())
+    settings
   })
 }
 

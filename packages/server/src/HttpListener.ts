@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
 import { ChannelConnectionError, supervise } from "@postilion/gateway"
@@ -58,7 +58,7 @@ export interface HttpListenerShape {
   readonly address: HttpAddressShape
   /** Hands every request but `/livez` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
   readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
-  /** Hands every request to upgrade to `handler`, until the scope closes. Before and after, they are requests like others. */
+  /** Hands every request to become a WebSocket to `handler`, until the scope closes. Before and after, they are requests like others. */
   readonly upgrade: (handler: UpgradeHandler) => Effect.Effect<void, never, Scope.Scope>
   /** Takes connections, at the same address again where it had stopped to. Fails when it cannot, or could not take one. */
   readonly accepting: Effect.Effect<never, ChannelConnectionError>
@@ -146,6 +146,22 @@ export const headOf = (request: IncomingMessage): HttpHead => {
   }
 }
 
+const ASKED = Symbol("upgrade")
+
+/**
+ * A request that offers to speak another protocol than WebSocket, as clients of HTTP/2 do (`Upgrade: h2c`), is one like others: an
+ * offer may be passed over (RFC 9110, 7.8). Node.js goes by `upgrade`, and would hand all of them on, without their bodies.
+ */
+class Incoming extends IncomingMessage {
+  declare [ASKED]: boolean | undefined
+  get upgrade(): boolean {
+    return this[ASKED] === true && (this.method === "CONNECT" || /^websocket$/i.test(this.headers.upgrade ?? ""))
+  }
+  set upgrade(asked: boolean) {
+    this[ASKED] = asked
+  }
+}
+
 const make = (options: HttpListenerOptions) =>
   Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
@@ -213,10 +229,11 @@ const make = (options: HttpListenerOptions) =>
 
     const server = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        if (options.tls === undefined) return createServer(onRequest)
+        if (options.tls === undefined) return createServer({ IncomingMessage: Incoming }, onRequest)
         const { contents } = options.tls
         // Where it is said who issues clients' certificates, whoever has none from there gets no connection.
-        return createSecureServer({ ...contents, requestCert: contents.ca !== undefined }, onRequest)
+        const secured = { ...contents, requestCert: contents.ca !== undefined, IncomingMessage: Incoming }
+        return createSecureServer(secured, onRequest)
       }),
       (server) =>
         Effect.async<void>((resume) => {

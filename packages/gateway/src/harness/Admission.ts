@@ -280,6 +280,7 @@ export const make = (config: GatewayConfig) =>
         accepted_seq: 0,
         source,
         agent_id: agentId,
+        route: routed.routeText,
         priority: event.priority,
         timestamp: event.timestamp.getTime(),
         received_at: tx.now,

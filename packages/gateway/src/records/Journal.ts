@@ -112,6 +112,14 @@ class BatchTx implements Tx {
   }
 }
 
+/** What came of a batch's steps. */
+interface Ran {
+  readonly tx: BatchTx
+  readonly exits: ReadonlyArray<Exit.Exit<unknown, GatewayError>>
+  /** Whether one of them threw: those after it have not run. */
+  readonly broken: boolean
+}
+
 const hasClosed = () =>
   new GatewayError({ reason: "draining", message: "the gateway has closed; nothing was recorded" })
 
@@ -167,49 +175,50 @@ export const make = (options: JournalOptions = {}) =>
       )
     }
 
-    /** Runs a batch's steps and commits them. Plain code between two effects: this is the gateway's hot loop. */
-    const process = (batch: Array<Pending>) =>
-      Effect.gen(function* () {
-        const tx = new BatchTx(yield* holdersOf(batch))
-        const exits: Array<Exit.Exit<unknown, GatewayError>> = []
-        let broken = false
-        for (const { dedupeKey, run } of batch) {
-          const mark = tx.begin(clock.unsafeCurrentTimeMillis(), dedupeKey)
-          try {
-            exits.push(Exit.succeed(run(tx)))
-          } catch (defect) {
-            // What the step wrote is dropped. What it may have changed in memory is loaded again before another step runs.
-            tx.revert(mark)
-            exits.push(Exit.die(defect))
-            broken = true
-            inbox = [...batch.splice(exits.length), ...inbox]
-            break
-          }
+    /** Runs a batch's steps, up to one that throws. Plain code between two effects: this is the gateway's hot loop. */
+    const runSteps = (batch: Array<Pending>, holders: Map<string, string>): Ran => {
+      const tx = new BatchTx(holders)
+      const exits: Array<Exit.Exit<unknown, GatewayError>> = []
+      for (const { dedupeKey, run } of batch) {
+        const mark = tx.begin(clock.unsafeCurrentTimeMillis(), dedupeKey)
+        try {
+          exits.push(Exit.succeed(run(tx)))
+        } catch (defect) {
+          // What the step wrote is dropped. What it may have changed in memory is loaded again before another step runs.
+          tx.revert(mark)
+          exits.push(Exit.die(defect))
+          inbox = [...batch.splice(exits.length), ...inbox]
+          return { tx, exits, broken: true }
         }
-        if (tx.writes.length > 0) {
-          yield* store.commit(tx.writes)
-          failing = undefined
-        }
-        return { tx, exits, broken }
-      })
+      }
+      return { tx, exits, broken: false }
+    }
+    const commit = (ran: Ran): Effect.Effect<Ran, StoreError> =>
+      ran.tx.writes.length === 0
+        ? Effect.succeed(ran)
+        : Effect.map(store.commit(ran.tx.writes), () => {
+            failing = undefined
+            return ran
+          })
     /** What follows from a commit. It cannot be taken back any more, so nothing here may make a caller think that it was. */
-    const conclude = (
-      batch: ReadonlyArray<Pending>,
-      { broken, exits, tx }: { tx: BatchTx; exits: ReadonlyArray<Exit.Exit<unknown, GatewayError>>; broken: boolean }
-    ) =>
-      Effect.gen(function* () {
-        for (const action of tx.actions) {
-          try {
-            action()
-          } catch (defect) {
-            yield* Effect.logError("what was to follow a commit failed", defect)
-          }
+    const conclude = (batch: ReadonlyArray<Pending>, { broken, exits, tx }: Ran): Effect.Effect<void> => {
+      const failures: Array<Effect.Effect<void>> = []
+      for (const action of tx.actions) {
+        try {
+          action()
+        } catch (defect) {
+          failures.push(Effect.logError("what was to follow a commit failed", defect))
         }
-        if (tx.reloads) yield* reload
+      }
+      const tell = Effect.sync(() => {
         for (const event of tx.events) bus.unsafePublish(event)
         for (let i = 0; i < batch.length; i++) batch[i]?.resume(exits[i] as Exit.Exit<unknown, GatewayError>)
-        if (broken) yield* reload
       })
+      if (failures.length === 0 && !tx.reloads && !broken) return tell
+      return Effect.all([...failures, tx.reloads ? reload : Effect.void, tell, broken ? reload : Effect.void], {
+        discard: true
+      })
+    }
 
     const reload: Effect.Effect<void> = Effect.forEach(loads, (load) => load, { discard: true }).pipe(
       Effect.tapError((error) => Effect.logError("loading the gateway's state failed; trying again", error)),
@@ -230,20 +239,24 @@ export const make = (options: JournalOptions = {}) =>
         for (const { resume } of batch) resume(Exit.fail(error))
       })
 
-    const nextBatch = Effect.gen(function* () {
-      yield* work
-      // What the event loop already has at hand joins the batch; when it has nothing, the batch is written at once.
-      yield* nextTurn
+    const takeBatch = (): Array<Pending> => {
       const batch = inbox.length <= maxBatch ? inbox : inbox.slice(0, maxBatch)
       inbox = batch === inbox ? [] : inbox.slice(maxBatch)
-      yield* process(batch).pipe(
+      return batch
+    }
+    const writeBatch = Effect.suspend(() => {
+      const batch = takeBatch()
+      return holdersOf(batch).pipe(
+        Effect.flatMap((holders) => commit(runSteps(batch, holders))),
         Effect.matchCauseEffect({
           onFailure: (cause) => withdraw(batch, cause),
-          onSuccess: (committed) => conclude(batch, committed)
-        }),
-        Effect.uninterruptible
+          onSuccess: (ran) => conclude(batch, ran)
+        })
       )
     })
+    // What the event loop already has at hand joins the batch; when it has nothing, the batch is written at once. No effect
+    // made for one batch alone is uninterruptible: it would outlive what is young to the garbage collector, and the batch with it.
+    const nextBatch = work.pipe(Effect.zipRight(nextTurn), Effect.zipRight(Effect.uninterruptible(writeBatch)))
     yield* supervise("journal", Effect.forever(nextBatch))
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {

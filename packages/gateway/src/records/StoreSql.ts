@@ -53,6 +53,9 @@ export const newerSchema = Effect.map(migrated, (newest) => {
  */
 const LARGEST_INSERT = 256
 
+/** A statement's text, and the values that are bound to it. */
+type Prepared = readonly [text: string, values: ReadonlyArray<unknown>]
+
 const chunksOf = <A>(rows: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
   const chunks: Array<ReadonlyArray<A>> = []
   let from = 0
@@ -148,7 +151,7 @@ const make = Effect.gen(function* () {
   }
   /** The text of an INSERT of so many rows, composed once: composing it anew costs more than running it. */
   const inserts = new Map<string, { readonly text: string; readonly columns: ReadonlyArray<keyof Row<Table>> }>()
-  const insert = (connection: Connection.Connection, table: Table, rows: ReadonlyArray<Row<Table>>) => {
+  const insert = (table: Table, rows: ReadonlyArray<Row<Table>>): Prepared => {
     const name = `${table}:${rows.length}`
     let statement = inserts.get(name)
     if (statement === undefined) {
@@ -158,41 +161,50 @@ const make = Effect.gen(function* () {
     }
     const values: Array<unknown> = []
     for (const row of rows) for (const column of statement.columns) values.push(row[column])
-    return connection.executeRaw(statement.text, values)
+    return [statement.text, values]
   }
-  const commit = (writes: ReadonlyArray<Write>) => {
+  /** What makes the writes so, in order but for inserts, which come first. */
+  const statementsOf = (writes: ReadonlyArray<Write>): Array<Prepared> => {
     const inserted = new Map<Table, Array<Row<Table>>>()
-    const others: Array<Exclude<Write, { op: "insert" }>> = []
+    const others: Array<Prepared> = []
     for (const entry of writes) {
       if (entry.op !== "insert") {
-        others.push(entry)
+        others.push(write(entry).compile())
         continue
       }
       const rows = inserted.get(entry.table)
       if (rows === undefined) inserted.set(entry.table, [entry.row])
       else rows.push(entry.row)
     }
-    // On the connection itself: the client's spans and look-ups for each statement would cost more than the statements.
-    return Effect.gen(function* () {
-      const connection = yield* sql.reserve
-      const execute = (text: string) => connection.executeRaw(text, [])
-      yield* execute("BEGIN")
-      yield* Effect.gen(function* () {
-        for (const [table, rows] of inserted) {
-          for (const chunk of chunksOf(rows)) yield* insert(connection, table, chunk)
-        }
-        for (const other of others) {
-          const [text, values] = write(other).compile()
-          yield* connection.executeRaw(text, values)
-        }
-        yield* execute("COMMIT")
-      }).pipe(Effect.tapErrorCause(() => Effect.ignoreLogged(execute("ROLLBACK"))))
-    }).pipe(
-      Effect.scoped,
-      Effect.uninterruptible,
-      Effect.mapError(storeError("the write failed; nothing of it was kept"))
+    const statements: Array<Prepared> = []
+    for (const [table, rows] of inserted) for (const chunk of chunksOf(rows)) statements.push(insert(table, chunk))
+    return statements.concat(others)
+  }
+  /** On the connection itself: the client's spans and look-ups for each statement would cost more than the statements. */
+  const transaction = (connection: Connection.Connection, statements: Array<Prepared>) => {
+    const execute = (text: string) => connection.executeRaw(text, [])
+    const all = Effect.forEach(statements, ([text, values]) => connection.executeRaw(text, values), { discard: true })
+    return Effect.zipRight(
+      execute("BEGIN"),
+      Effect.tapErrorCause(Effect.zipRight(all, execute("COMMIT")), () => Effect.ignoreLogged(execute("ROLLBACK")))
     )
   }
+  const commit = (writes: ReadonlyArray<Write>) =>
+    Effect.suspend(() => {
+      const statements = statementsOf(writes)
+      return sql.reserve.pipe(
+        Effect.flatMap((connection) => transaction(connection, statements)),
+        Effect.scoped,
+        Effect.uninterruptible,
+        Effect.mapBoth({
+          onFailure: storeError("the write failed; nothing of it was kept"),
+          onSuccess: () => {
+            // What refers to them may outlive what is young to the garbage collector: it is to find nothing by them.
+            statements.length = 0
+          }
+        })
+      )
+    })
   const find = <T extends Table, C extends keyof Row<T> = keyof Row<T>>(table: T, query: Query<T, C>) => {
     const order = query.orderBy
     const columns =

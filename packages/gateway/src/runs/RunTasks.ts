@@ -10,7 +10,8 @@ import type { Agent, RunResult, RunTask, Usage } from "../domain/Run.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
-import { type Dispatch, isResult, type RunItem, sessionOf } from "./RunSteps.ts"
+import { isResult } from "./RunExit.ts"
+import { type Dispatch, type RunItem, sessionOf } from "./RunItem.ts"
 
 /** When an attempt last showed that it goes on, as `elapsed` has it; never, for a runner that does not say. */
 export interface Progress {
@@ -92,6 +93,7 @@ export const make = (config: GatewayConfig) =>
     const run = (
       item: RunItem,
       progress: Progress,
+      onAssigned: NonNullable<RunTask["onAssigned"]>,
       steering: Effect.Effect<ReadonlyArray<string>> | undefined
     ): Effect.Effect<RunResult, AgentRunError> => {
       const onProgress = Effect.map(elapsed, (now) => {
@@ -103,6 +105,7 @@ export const make = (config: GatewayConfig) =>
             ...taskOf(item, item.runId, item.attempt),
             history,
             onProgress,
+            onAssigned,
             ...(steering === undefined ? {} : { steering })
           })
         ),
@@ -120,3 +123,5 @@ export const make = (config: GatewayConfig) =>
     }
     return { atMost, estimate, propose, run }
   })
+
+export type RunTasks = Effect.Effect.Success<ReturnType<typeof make>>

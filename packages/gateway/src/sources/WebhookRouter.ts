@@ -6,8 +6,7 @@ import type { GatewayEvent, RawInput } from "../domain/GatewayEvent.ts"
 import * as Problem from "../domain/Problem.ts"
 import { Admission, type Receipt } from "../harness/Admission.ts"
 import type { WebhookAdapter, WebhookRequest } from "./WebhookAdapter.ts"
-import * as Generic from "./webhooks/generic.ts"
-import { github } from "./webhooks/github.ts"
+import { BUILT_IN } from "./webhooks/builtIn.ts"
 
 /** What the HTTP listener hands over. Its limit on the size of bodies holds before this. */
 export interface IncomingWebhook {
@@ -209,11 +208,6 @@ const untaken = (route: Route, cause: Cause.Cause<GatewayError>): Effect.Effect<
     : Effect.succeed(answer)
 }
 
-const BUILT_IN = new Map<string, (config: WebhookConfig) => WebhookAdapter>([
-  ["github", () => github],
-  ["generic", Generic.make]
-])
-
 /** What `webhooks[].adapter` may be. */
 export const adapterNames = (adapters: ReadonlyArray<WebhookAdapter> = []): ReadonlyArray<string> => [
   ...new Set([...BUILT_IN.keys(), ...adapters.map(({ source }) => source)])
@@ -226,7 +220,7 @@ const routesOf = (
 ): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
   Effect.gen(function* () {
     // Maps, because paths come from the network: an object has a `constructor`.
-    const adapters = new Map(BUILT_IN)
+    const adapters = new Map([...BUILT_IN].map(([name, { adapter }]) => [name, adapter]))
     for (const adapter of options.adapters ?? []) adapters.set(adapter.source, () => adapter)
 
     const invalid = (path: string, message: string) =>
