@@ -260,7 +260,7 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(same?.stdout).toMatch(/^3 events · no decision differs$/m)
     expect(json(frozen)).toMatchObject({ events: 3, changes: [{ replayed: { action: "skip", policy: "Freeze" } }] })
     expect(loose?.stdout).toContain("execute ← escalate")
-    expect(nothing).toMatchObject({ code: 1, stderr: expect.stringContaining("cannot be loaded") })
+    expect(nothing).toMatchObject({ code: 1, stderr: expect.stringContaining("there is no") })
     expect(notOne?.code).toBe(1)
   })
 
