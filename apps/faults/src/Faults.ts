@@ -20,6 +20,8 @@ export type Fault =
   | { readonly kind: "clock"; readonly by: number }
   /** All agents are switched so, and resumed. */
   | { readonly kind: "pause" | "stop" | "terminate"; readonly hold: number }
+  /** The configuration is changed, so many times on end. */
+  | { readonly kind: "reload"; readonly times: number }
   /** What the crash-loop breaker holds is let go. */
   | { readonly kind: "release" }
 
@@ -31,7 +33,7 @@ const HOUR = 60 * MINUTE
 const failing = (dice: Dice): number => (dice.chance(0.85) ? dice.int(20, 500) : 60 * SECOND)
 
 export const draw = (dice: Dice): Fault => {
-  switch (dice.int(0, 6)) {
+  switch (dice.int(0, 7)) {
     case 0:
       return { kind: "locked", hold: dice.chance(0.8) ? dice.int(20, 300) : dice.int(1_050, 1_300) }
     case 1:
@@ -44,6 +46,8 @@ export const draw = (dice: Dice): Fault => {
       return { kind: dice.pick(["pause", "stop", "terminate"]), hold: dice.int(20, 300) }
     case 5:
       return { kind: "clock", by: dice.int(SECOND, dice.pick([MINUTE, 5 * MINUTE, 3 * HOUR])) }
+    case 6:
+      return { kind: "reload", times: dice.int(1, 5) }
     default:
       return { kind: "clock", by: -dice.int(SECOND, dice.pick([MINUTE, 5 * MINUTE, HOUR])) }
   }
@@ -54,7 +58,9 @@ export const describe = (fault: Fault): string =>
     ? `${fault.kind}(${fault.hold} ms)`
     : "by" in fault
       ? `${fault.kind}(${fault.by > 0 ? "+" : ""}${fault.by / SECOND} s)`
-      : fault.kind
+      : "times" in fault
+        ? `${fault.kind}(${fault.times} times)`
+        : fault.kind
 
 /** What a fault is done to. */
 export interface Victim {
@@ -117,6 +123,9 @@ const begin = async (fault: Fault, { child, disk, moveClock, storage, witness }:
         if (await child.ask({ ask: "resume" })) witness.switches += 1
       }
     }
+    case "reload":
+      for (let n = 0; n < fault.times; n++) if (await child.ask({ ask: "reload" })) witness.reloads += 1
+      return () => {}
     case "release":
       if (await child.ask({ ask: "release" })) witness.crashes = 0
       return () => {}

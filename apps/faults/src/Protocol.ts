@@ -5,6 +5,8 @@ export type Switching = "pause" | "stop" | "terminate" | "resume" | "release"
 export type Request =
   | { readonly id: number; readonly ask: "clock"; readonly shift: number }
   | { readonly id: number; readonly ask: Switching }
+  /** Has it go on with the other one of the two configurations it knows. */
+  | { readonly id: number; readonly ask: "reload" }
   /** Writes the audit, as `AuditLog.export` gives it, to a file. */
   | { readonly id: number; readonly ask: "export"; readonly file: string }
 

@@ -51,6 +51,8 @@ export class Witness {
   readonly remarks: Array<string> = []
   /** Switches it said it had thrown. */
   switches = 0
+  /** Configurations it said it had changed to. */
+  reloads = 0
   /** Processes that came to listen. */
   starts = 0
   private sent = 0

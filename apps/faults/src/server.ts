@@ -4,7 +4,15 @@
 import { writeFileSync, writeSync } from "node:fs"
 import { NodeRuntime } from "@effect/platform-node"
 import { OfflineRunner } from "@postilion/agents"
-import { AgentRunError, AgentRunner, AuditLog, GatewayService } from "@postilion/gateway"
+import {
+  AgentRunError,
+  AgentRunner,
+  AuditLog,
+  decodeConfig,
+  type GatewayConfigInput,
+  GatewayService,
+  Reconfiguration
+} from "@postilion/gateway"
 import { HttpAddress, Postilion, type PostilionConfigInput } from "@postilion/server"
 import { Chunk, Effect, Layer, Random, Runtime, Stream } from "effect"
 import {
@@ -65,6 +73,32 @@ const config: PostilionConfigInput = {
   }
 }
 
+/** What stays when the configuration changes: with other instructions people would be asked anew, which the books do not know. */
+const { accessControl, policies, webhooks } = config
+const kept: GatewayConfigInput = {
+  accessControl,
+  agents: { ops: { maxOutputTokens: 100 }, chat: { maxOutputTokens: 100 } }
+}
+/** What it changes to, and back from: other jobs, and of those that stay another time. */
+const configurations: readonly [GatewayConfigInput, GatewayConfigInput] = [
+  {
+    ...kept,
+    webhooks: webhooks?.map((webhook) => ({ ...webhook, maxPerMinute: 500_000 })),
+    policies: { ...policies, mergeWindowMs: 50, circuitBreaker: { maxFailures: 3, cooldownMs: 50 } },
+    ...(quiet
+      ? {}
+      : {
+          heartbeat: { agentId: "ops", intervalMs: 100, maxConsecutiveSkips: 2 },
+          crons: [
+            { name: "minutely", schedule: "*/2 * * * *", instruction: "Look around.", agentId: "ops" },
+            { name: "quarterly", schedule: "*/15 * * * *", instruction: "Look aside.", agentId: "chat" }
+          ]
+        })
+  },
+  { ...kept, ...sources, policies, webhooks }
+]
+let reloads = 0
+
 const LONGEST_RUN = 30
 
 /** The offline agent, taking its time, failing now and then, and seen from outside whenever it is called. */
@@ -98,6 +132,10 @@ const answer = (request: Request) =>
       case "resume":
       case "release":
         return void (yield* (yield* GatewayService)[request.ask]({ by: "harness" }))
+      case "reload": {
+        const next = yield* decodeConfig(configurations[reloads++ % 2])
+        return yield* (yield* Reconfiguration).change(next, { changes: ["some"], atRestart: [], by: "harness" })
+      }
       case "export": {
         const lines = yield* Stream.runCollect((yield* AuditLog).export)
         writeFileSync(
@@ -117,7 +155,7 @@ const answer = (request: Request) =>
   )
 
 Effect.gen(function* () {
-  const run = Runtime.runFork(yield* Effect.runtime<GatewayService | AuditLog>())
+  const run = Runtime.runFork(yield* Effect.runtime<GatewayService | AuditLog | Reconfiguration>())
   process.on("message", (request: Request) => void run(answer(request)))
   // The harness may ask, but its channel does not keep the server from ending.
   process.channel?.unref()

@@ -54,14 +54,15 @@ export const layer = (options: Options): Layer.Layer<AgentRunner, never, Languag
               onTimeout: () =>
                 new AgentRunError({
                   message: `${provider} (model ${model}) did not answer within ${Duration.format(timeout)}. Try again later, or set a longer timeout.`,
-                  retryable: true
+                  retryable: true,
+                  // It may go on, and count what nobody waits for.
+                  usage: { inputTokens: inputOf(task), outputTokens: task.agent.maxOutputTokens }
                 })
             }),
             Effect.map((response) => ({
               text: response.text,
               usage: {
-                inputTokens:
-                  response.usage.inputTokens ?? estimateTokens(taskCharacters(task) + historyCharactersOf(task)),
+                inputTokens: response.usage.inputTokens ?? inputOf(task),
                 outputTokens: response.usage.outputTokens ?? estimateTokens(response.text.length)
               },
               model: modelOf(response) ?? model
@@ -93,6 +94,8 @@ const toSystem = ({ instructions }: Agent): Array<Prompt.MessageEncoded> =>
 
 const taskCharacters = (task: Omit<RunTask, "history">): number =>
   task.agent.instructions.length + toUserText(task).length
+
+const inputOf = (task: RunTask): number => estimateTokens(taskCharacters(task) + historyCharactersOf(task))
 
 const historyCharactersOf = ({ history }: RunTask): number =>
   history.reduce((characters, { content }) => characters + content.length, 0)

@@ -162,6 +162,9 @@ describe("LanguageModelRunner", () => {
       yield* TestClock.adjust("5 seconds")
       const error = yield* Fiber.join(fiber)
       expect(error.retryable).toBe(true)
+      // The provider may count it all the same.
+      expect(error.usage).toMatchObject({ outputTokens: task().agent.maxOutputTokens })
+      expect(error.usage?.inputTokens).toBeGreaterThan(0)
       expect(error.message).toBe(
         "Mirror (model mirror-1) did not answer within 5s. Try again later, or set a longer timeout."
       )

@@ -46,6 +46,13 @@ export const oneLine = (text: string, longest = 100): string => {
   return line.length > longest ? `${line.slice(0, longest - 1)}…` : line
 }
 
+/** All of it, on one line: what would not be seen, or would have other text seen elsewhere, is shown by its number. */
+export const whole = (text: string): string =>
+  text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const escaped = JSON.stringify(character).slice(1, -1)
+    return escaped === character ? `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}` : escaped
+  })
+
 /** Rows under heads, as wide as what is in them. */
 export const table = <A>(rows: ReadonlyArray<A>, columns: ReadonlyArray<Column<A>>): string => {
   const cells = rows.map((row) => columns.map(({ of }) => oneLine(String(of(row) ?? ""))))

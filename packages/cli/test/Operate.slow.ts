@@ -60,6 +60,11 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(json(approve)).toMatchObject({ id: approval, state: "approved", by: "operator" })
     expect(twice?.code).toBe(1)
     expect(answered?.stdout).toMatch(/^answers +approved by operator; needs 1$/m)
+    // X5: all that the digest is of.
+    const { proposal } = json(whole)
+    expect(answered?.stdout).toContain(proposal.agent.instructions.replaceAll("\n", "\\n"))
+    expect(answered?.stdout).toContain(proposal.payload)
+    expect(answered?.stdout).toMatch(/^limits +\{"maxOutputTokens":\d+,"runTimeoutMs":600000,"maxAttempts":3,/m)
     expect(json(whole)).toMatchObject({ id: approval, proposal: { agent: { id: "assistant" } } })
 
     const [
@@ -255,7 +260,7 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(same?.stdout).toMatch(/^3 events · no decision differs$/m)
     expect(json(frozen)).toMatchObject({ events: 3, changes: [{ replayed: { action: "skip", policy: "Freeze" } }] })
     expect(loose?.stdout).toContain("execute ← escalate")
-    expect(nothing).toMatchObject({ code: 1, stderr: expect.stringContaining("cannot be loaded") })
+    expect(nothing).toMatchObject({ code: 1, stderr: expect.stringContaining("there is no") })
     expect(notOne?.code).toBe(1)
   })
 

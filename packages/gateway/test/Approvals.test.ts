@@ -304,6 +304,22 @@ describe("who decides", () => {
     }).pipe(Effect.provide(gateway(config())), Effect.provide(StoreMemory.layer))
   )
 
+  it.effect("is too few where not all who have to approved in time, and says so; the votes stay", () =>
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const { eventId } = yield* gw.submit(deploy())
+      const { expiresAt, id } = yield* only
+      yield* gw.approve(id, "ada")
+      yield* TestClock.setTime(expiresAt)
+      expect(yield* gw.outcome(eventId)).toMatchObject({
+        state: "denied",
+        reason: "only ada approved in time, of 2 persons",
+        approval: { state: "expired", votes: [{ by: "ada", answer: "approved" }] }
+      })
+      expect(yield* Effect.flip(gw.approve(id, "bob"))).toMatchObject({ reason: "conflict" })
+    }).pipe(Effect.provide(gateway(config({ approvers: 2 }))), Effect.provide(StoreMemory.layer))
+  )
+
   it.scoped(
     "comes too late once the time is over, also where the alarm has not looked since the clock was set on",
     () => {

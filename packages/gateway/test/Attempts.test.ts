@@ -2,9 +2,10 @@ import { describe, expect, it } from "@effect/vitest"
 import { AuditLog, type GatewayConfigInput, GatewayService } from "@postilion/gateway"
 import { AgentRunError } from "@postilion/gateway/domain/Errors"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
+import type { GatewayServiceShape } from "@postilion/gateway/GatewayService"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Deferred, Effect, TestClock } from "effect"
-import { answerOf, gateway, gatewayOn, type Respond, tempFile, watch } from "./TestGateway.ts"
+import { answerOf, gateway, gatewayOn, type Respond, tempFile, turn, watch } from "./TestGateway.ts"
 
 const message = (text: string, sessionKey = "s"): RawInput => ({
   source: "state-change",
@@ -146,6 +147,8 @@ describe("an attempt", () => {
           yield* TestClock.adjust("2 minutes")
           yield* TestClock.adjust("2 minutes")
           expect(yield* gw.outcome(next.eventId)).toMatchObject({ run: { text: "steady done", attempt: 1 } })
+          // What the silent one used is not known: all that was held for it is charged.
+          expect((yield* gw.status()).budget).toMatchObject({ used: 200, reserved: 0 })
         }).pipe(
           Effect.scoped,
           Effect.provide(gateway({ limits: { runStallMs: 130_000, maxAttempts: 1 } }, respond)),
@@ -217,7 +220,6 @@ describe("what an attempt used that is followed by another", () => {
     limits: { maxAttempts: 3 },
     prices: { scripted: { inputPerMillion: 1_000_000, outputPerMillion: 2_000_000 } }
   }
-  const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
   /** Waits until its attempt has ended, and the next one is due later. */
   const between = (eventId: string) =>
     Effect.repeat(Effect.zipRight(turn, runOf(eventId)), {
@@ -261,6 +263,38 @@ describe("what an attempt used that is followed by another", () => {
     })
   )
 
+  for (const [how, end] of [
+    ["terminated", (gw: GatewayServiceShape) => gw.terminate()],
+    ["aborted", (gw: GatewayServiceShape, eventId: string) => gw.abort(eventId)]
+  ] as const) {
+    it.effect(`N3: ${how} after it had shown progress, it is charged all it may have used; before, nothing`, () =>
+      Effect.gen(function* () {
+        const called = yield* Effect.makeLatch()
+        const respond: Respond = ({ onProgress = Effect.void, taskDescription }) =>
+          (taskDescription === "calling" ? onProgress : Effect.void).pipe(
+            Effect.zipRight(called.open),
+            Effect.zipRight(Effect.never)
+          )
+        yield* Effect.gen(function* () {
+          const gw = yield* GatewayService
+          for (const [text, used] of [
+            ["idle", 0],
+            ["calling", 100]
+          ] as const) {
+            yield* called.close
+            const { eventId } = yield* gw.submit(message(text, text))
+            yield* called.await
+            yield* end(gw, eventId)
+            const { run } = yield* gw.outcome(eventId)
+            expect(run).toMatchObject({ state: "cancelled", inputTokens: 0, outputTokens: used })
+            expect((yield* gw.status()).budget).toMatchObject({ used, reserved: 0 })
+            yield* gw.resume()
+          }
+        }).pipe(Effect.provide(gateway({}, respond)), Effect.provide(StoreMemory.layer))
+      })
+    )
+  }
+
   it.scoped("is charged where the next one was cut off and the run is abandoned, or is dropped", () =>
     Effect.gen(function* () {
       const file = yield* tempFile
@@ -281,8 +315,8 @@ describe("what an attempt used that is followed by another", () => {
       }).pipe(Effect.scoped, Effect.provide(opened))
       yield* Effect.gen(function* () {
         const gw = yield* GatewayService
-        expect(yield* runOf(cut)).toMatchObject({ state: "abandoned", inputTokens: 10, outputTokens: 5 })
-        expect(yield* budget).toMatchObject({ used: 15 })
+        expect(yield* runOf(cut)).toMatchObject({ state: "abandoned", inputTokens: 10, outputTokens: 105 })
+        expect(yield* budget).toMatchObject({ used: 115 })
         // Between its attempts; nothing more is begun before it is dropped.
         expect(yield* between(waits)).toMatchObject({ outputTokens: 5 })
         yield* gw.pause()
@@ -293,9 +327,9 @@ describe("what an attempt used that is followed by another", () => {
         expect(yield* gw.outcome(waits)).toMatchObject({
           run: { state: "cancelled", inputTokens: 10, outputTokens: 5 }
         })
-        expect(yield* budget).toMatchObject({ used: 30 })
+        expect(yield* budget).toMatchObject({ used: 130 })
       }).pipe(Effect.provide(opened))
-      expect(yield* Effect.provide(budget, opened)).toMatchObject({ used: 30 })
+      expect(yield* Effect.provide(budget, opened)).toMatchObject({ used: 130 })
     })
   )
 })

@@ -72,6 +72,33 @@ for (const [name, storeLayer] of stores) {
       }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
     )
 
+    it.scoped("checkpoints kept from before its cut show nothing of it, and that is said; one at the cut does", () =>
+      Effect.gen(function* () {
+        const audit = yield* AuditLog
+        yield* recordMany(20)
+        const [early, atCut, late] = [3, 10, 15].map((seq) => ({ seq, at: seq - 1 }))
+        const records = yield* audit.query()
+        const kept = (one: { readonly seq: number; readonly at: number } | undefined) => ({
+          seq: one?.seq ?? 0,
+          hash: records[one?.at ?? 0]?.hash ?? ""
+        })
+        expect(yield* audit.prune({ maxCount: 10 })).toBe(10)
+        const verify = (...checkpoints: ReadonlyArray<{ readonly seq: number; readonly hash: string }>) =>
+          audit.verifyWith({ checkpoints })
+        expect(yield* verify(kept(early))).toMatchObject({
+          valid: false,
+          problem: expect.stringContaining(
+            "the chain begins after record 10, and checkpoints kept elsewhere end with 3"
+          )
+        })
+        for (const one of [atCut, late]) expect(yield* verify(kept(early), kept(one))).toMatchObject({ valid: true })
+        expect(yield* verify({ ...kept(atCut), hash: GENESIS })).toMatchObject({
+          valid: false,
+          problem: "a checkpoint kept elsewhere has another hash for record 10"
+        })
+      }).pipe(Effect.provide(onAnyStore), Effect.provide(storeLayer))
+    )
+
     it.scoped("numbers records from 1 without gaps, chains them over pages and batches, and finds them again", () =>
       Effect.gen(function* () {
         const audit = yield* AuditLog

@@ -44,7 +44,7 @@ describe("a run that was abandoned is a person's to decide", () => {
           reason: `run ${record?.run?.id} was cut off in attempt 1; approve to try it again, deny to drop it`
         })
         expect((yield* gw.status()).pending).toMatchObject({ awaitingApproval: 1 })
-        expect((yield* gw.status()).budget).toMatchObject({ reserved: 0, used: 0 })
+        expect((yield* gw.status()).budget).toMatchObject({ reserved: 0, used: 100 })
       }).pipe(Effect.provide(gatewayOn(file, escalating)))
 
       // And after yet another start: approvals are durable.
@@ -60,7 +60,7 @@ describe("a run that was abandoned is a person's to decide", () => {
         expect(done.run?.id).not.toBe(approval?.runId)
         expect(done.approval).toMatchObject({ state: "approved", decidedBy: "ada" })
         expect(attempts).toEqual([["go", 1]])
-        expect((yield* gw.status()).budget).toMatchObject({ reserved: 0, used: 100 })
+        expect((yield* gw.status()).budget).toMatchObject({ reserved: 0, used: 200 })
         const runs = yield* (yield* Store).find("runs", { where: { event_id: eventId } })
         expect(runs.map(({ state }) => state).sort()).toEqual(["abandoned", "completed"])
         const audit = yield* AuditLog

@@ -96,6 +96,28 @@ describe("a configuration that changes while the gateway runs", () => {
     }).pipe(Effect.provide(Gateway.layerTest()))
   )
 
+  it.effect("has what was promoted go on deciding, by what it is configured with now", () =>
+    Effect.gen(function* () {
+      const gateway = yield* GatewayService
+      const engine = yield* PolicyEngine
+      const merging = { ...event, metadata: { mergeKey: "k" } }
+      const decide = Effect.map(gateway.submit(merging), ({ decision }) => decision)
+      yield* engine.promote("EventMerging")
+      yield* engine.addShadow(Policy.make("RateLimit", { priority: 30, evaluate: () => Policy.skip("not today") }))
+      expect(yield* decide).toBe("merge")
+      yield* engine.promote("RateLimit")
+      for (const maxActionsPerHour of [20, 30]) {
+        yield* change({ policies: { shadow: ["EventMerging"], maxActionsPerHour } })
+        expect(yield* decide).toBe("skip")
+        expect(engine.shadowReport()).toEqual([])
+        expect(engine.policies.map(({ _tag }) => _tag).filter((tag) => tag === "RateLimit")).toHaveLength(1)
+      }
+      yield* engine.removePolicy("RateLimit")
+      yield* change({ policies: { shadow: ["EventMerging"] } })
+      expect(yield* decide).toBe("merge")
+    }).pipe(Effect.provide(Gateway.layerTest({ policies: { shadow: ["EventMerging"] } })))
+  )
+
   it.scoped("has all state loaded again before the step that comes next", () =>
     Effect.gen(function* () {
       const journal = yield* Journal

@@ -402,7 +402,8 @@ describe("a gateway that is closed and opened again", () => {
         expect(yield* gateway.approvals).toMatchObject([
           { eventId, reason: expect.stringContaining("was cut off in attempt 3; approve to try it again") }
         ])
-        expect((yield* gateway.status()).budget).toMatchObject({ used: 0, reserved: 0 })
+        // N3: three times an agent was called, and nobody knows what for: all that was held is charged each time.
+        expect((yield* gateway.status()).budget).toMatchObject({ used: 300, reserved: 0 })
         yield* checkRecords
       }).pipe(Effect.provide(gatewayOn(file, {}, begun)))
       expect(attempts).toEqual([1, 2, 3])

@@ -75,7 +75,11 @@ describe("N3: a budget for ten, floods of events, and a process that is killed i
             const found = Schema.decodeUnknownOption(Overshoot)(data)
             return found._tag === "Some" ? sum + found.value.overshoot.tokens : sum
           }, 0)
-        expect(runs.length).toBeGreaterThanOrEqual(10)
+        // An attempt that was cut off counts as much as one that was not.
+        expect(runs.reduce((sum, { attempt }) => sum + attempt, 0)).toBeGreaterThanOrEqual(10)
+        for (const { attempt, input_tokens, output_tokens, reserved_tokens } of runs) {
+          expect(input_tokens + output_tokens).toBeGreaterThanOrEqual((attempt - 1) * reserved_tokens)
+        }
         expect(over(0)).toBeGreaterThan(0)
         expect(over(0)).toBe(
           runs.reduce((sum, run) => sum + Math.max(0, run.input_tokens + run.output_tokens - run.reserved_tokens), 0)

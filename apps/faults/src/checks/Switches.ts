@@ -1,6 +1,8 @@
 import type { Check } from "../Books.ts"
 
-/** Every start and every switch that was told is recorded, the switches stand as recorded, and nothing began past them. */
+/**
+ * Every start, switch and configuration that was told is recorded, the switches stand as recorded, and nothing began past them.
+ */
 export const checkSwitches: Check = ({ rows, witness }, records) => {
   const found: Array<string> = []
   const modes = new Map<unknown, unknown>()
@@ -9,6 +11,7 @@ export const checkSwitches: Check = ({ rows, witness }, records) => {
   let held = false
   let starts = 0
   let thrown = 0
+  let reloads = 0
   const seen = new Set<string | null>()
   for (const { data, eventId, kind, seq } of records) {
     switch (kind) {
@@ -19,6 +22,9 @@ export const checkSwitches: Check = ({ rows, witness }, records) => {
         held = holds
         holds = false
         starts += 1
+        break
+      case "config.changed":
+        reloads += 1
         break
       case "gateway.released":
         held = false
@@ -43,6 +49,7 @@ export const checkSwitches: Check = ({ rows, witness }, records) => {
   }
   if (starts < witness.starts) found.push(`${witness.starts} starts, of which ${starts} are recorded`)
   if (thrown < witness.switches) found.push(`${witness.switches} switches, recorded: ${thrown}`)
+  if (reloads < witness.reloads) found.push(`${witness.reloads} configurations, of which ${reloads} are recorded`)
   for (const { mode, scope } of rows.switches) {
     if (modes.get(scope) !== mode) found.push(`${scope} is ${mode}; recorded: ${String(modes.get(scope))}`)
   }

@@ -2,7 +2,7 @@ import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import { Effect } from "effect"
 import * as Flags from "../Flags.ts"
-import { facts, oneLine, print, printJson, printList, say, when } from "../Output.ts"
+import { facts, print, printJson, printList, say, when, whole } from "../Output.ts"
 import { asking, reading } from "../Reach.ts"
 
 const kept = Effect.promise(() => import("../Kept.ts"))
@@ -46,24 +46,30 @@ export const show = Command.make(
       )
       if (json) return yield* printJson(found)
       const { approvers, decidedBy, digest, eventId, expiresAt, id, policy, proposal, reason, state, votes } = found
+      const { agent, event, limits, payload, task } = proposal
       const by = decidedBy === undefined ? `until ${when(expiresAt)}` : `by ${decidedBy}`
       yield* print(
         facts([
           ["approval", `${id}, ${state} ${by}`],
-          ["event", eventId],
+          ["event", `${eventId}, ${event.source}${event.sender === null ? "" : ` from ${whole(event.sender)}`}`],
           ["asked by", `${policy}: ${reason}`],
           [
             "answers",
             `${votes.map(({ answer, by }) => `${answer} by ${by}`).join(", ") || "none"}; needs ${approvers}`
           ],
-          ["agent", proposal.agent.id],
-          ["would be asked", oneLine(proposal.task, 1_000)],
-          ["payload", oneLine(proposal.payload, 1_000)],
+          // From here on all of what is approved: nothing of it is cut.
+          ["session", event.session === null ? "none" : whole(event.session)],
+          ["metadata", whole(JSON.stringify(event.metadata))],
+          ["agent", whole(agent.id)],
+          ["instructions", whole(agent.instructions)],
+          ["would be asked", whole(task)],
+          ["payload", whole(payload)],
+          ["limits", JSON.stringify({ maxOutputTokens: agent.maxOutputTokens, ...limits })],
           ["digest", digest]
         ])
       )
     })
-).pipe(Command.withDescription("Shows an approval and what would run; with --json all of it."))
+).pipe(Command.withDescription("Shows an approval, and all of what would run."))
 
 interface Answered {
   readonly id: string

@@ -47,6 +47,7 @@ export const make = ({ approvals, decide, holds, taskIfApproved, verdict }: Answ
     const { hold, letGo, record, suppressed, toDispatch } = verdict
 
     const end = (tx: Tx, held: Hold, before: ApprovalRow, outcome: "approved" | "denied" | "expired", by: string) => {
+      const said = approvals.approversOf(before.id)
       const approval = approvals.close(tx, before, held.agentId, outcome, by)
       const subject: Case = { ...held, approval, row: undefined, held: undefined }
       if (outcome === "approved") {
@@ -54,11 +55,15 @@ export const make = ({ approvals, decide, holds, taskIfApproved, verdict }: Answ
         return
       }
       letGo(held.event.id)
-      const reason = outcome === "expired" ? "nobody answered in time" : `denied by ${by}`
+      const late =
+        said.length === 0
+          ? "nobody answered in time"
+          : `only ${said.join(", ")} approved in time, of ${before.approvers} persons`
+      const reason = outcome === "expired" ? late : `denied by ${by}`
       record(tx, subject, { state: "denied", reason, due_at: null })
       suppressed(tx, subject, before.policy, reason)
     }
-    /** An approval nobody answered in time. */
+    /** An approval that too few gave in time. */
     const expire = (tx: Tx, held: Hold): void => {
       if (held.approval !== undefined) end(tx, held, held.approval, "expired", "the clock")
     }

@@ -90,6 +90,9 @@ export const make = (config: GatewayConfig) =>
       return approval
     }
 
+    /** Who has approved so far. */
+    const approversOf = (id: string): ReadonlyArray<string> =>
+      [...votesOn(id).values()].filter((vote) => vote.answer === "approved").map((vote) => vote.voter)
     /** Records what one person says; who has approved so far. */
     const vote = (
       tx: Tx,
@@ -104,7 +107,7 @@ export const make = (config: GatewayConfig) =>
         tx.write({ op: "put", table: "votes", row })
         audit.append(tx, { kind: "approval.voted", eventId, data: { approvalId: id, answer, by: voter, digest } })
       }
-      return [...said.values()].filter((vote) => vote.answer === "approved").map((vote) => vote.voter)
+      return approversOf(id)
     }
 
     /** Nothing more is asked. */
@@ -128,7 +131,7 @@ export const make = (config: GatewayConfig) =>
     const consume = (tx: Tx, { id }: ApprovalRow, runId: string): void =>
       tx.write({ op: "update", table: "approvals", key: { id }, set: { consumed_by: runId } })
 
-    return { close, consume, hasChanged, request, vote }
+    return { approversOf, close, consume, hasChanged, request, vote }
   })
 
 export type Approvals = Effect.Effect.Success<ReturnType<typeof make>>

@@ -135,7 +135,10 @@ export const make = (options: PolicyEngineOptions = {}) =>
     const removePolicy: PolicyEngineShape["removePolicy"] = (tag) =>
       Effect.suspend(() =>
         chain.has(tag)
-          ? Effect.sync(() => setChain(chain.policies.filter(({ _tag }) => _tag !== tag)))
+          ? Effect.sync(() => {
+              promoted.delete(tag)
+              setChain(chain.policies.filter(({ _tag }) => _tag !== tag))
+            })
           : unknown(tag, "policy", chain.policies)
       )
     const addShadow: PolicyEngineShape["addShadow"] = (policy) =>
@@ -159,6 +162,8 @@ export const make = (options: PolicyEngineOptions = {}) =>
         })
       })
 
+    /** What the program had as shadows and promoted: it has the place of the policy of its `_tag`, whatever that is asked for as. */
+    const promoted = new Set<string>()
     let configured = wantedOf(options)
     const partOf = (policy: SchedulingPolicy): Part =>
       chain.policies.includes(policy) ? "decides" : shadows.policies.includes(policy) ? "is only asked" : "is not asked"
@@ -172,9 +177,13 @@ export const make = (options: PolicyEngineOptions = {}) =>
           return before === undefined || before.said !== said || before.part !== part ? part : partOf(before.policy)
         })
         const to = (part: Part) => wanted.flatMap(({ policy }, i) => (parts[i] === part ? [policy] : []))
-        const [policies, asked] = [to("decides"), to("is only asked")]
+        const own = chain.policies.filter(added)
+        const policies = to("decides").filter(
+          ({ _tag }) => !promoted.has(_tag) || !own.some((policy) => policy._tag === _tag)
+        )
+        const asked = to("is only asked")
         const clash =
-          policies.find(({ _tag }) => chain.policies.some((policy) => policy._tag === _tag && added(policy))) ??
+          policies.find(({ _tag }) => own.some((policy) => policy._tag === _tag)) ??
           asked.find(({ _tag }) => shadows.policies.some((policy) => policy._tag === _tag && added(policy)))
         if (clash !== undefined) {
           return refuse(
@@ -185,7 +194,6 @@ export const make = (options: PolicyEngineOptions = {}) =>
         return Effect.succeed({
           byHand: wanted.flatMap(({ part, policy }, i) => (parts[i] === part ? [] : [`${policy._tag} ${parts[i]}`])),
           apply: () => {
-            const own = chain.policies.filter(added)
             for (const shadow of shadows.policies.filter((policy) => !added(policy))) shadows.remove(shadow._tag)
             configured = wanted
             chain = new Chain([...policies, ...own])
@@ -220,7 +228,10 @@ export const make = (options: PolicyEngineOptions = {}) =>
       addShadow,
       removeShadow: (tag) => withoutShadow(tag, tell),
       promote: (tag) =>
-        withoutShadow(tag, (policy) => setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])),
+        withoutShadow(tag, (policy) => {
+          promoted.add(tag)
+          setChain([...chain.policies.filter(({ _tag }) => _tag !== tag), policy])
+        }),
       reconfigure,
       shadowReport: () => shadows.report(),
       unsafeShadows: (event, state, live, settle, answers = NOBODY) =>

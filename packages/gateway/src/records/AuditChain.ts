@@ -73,9 +73,11 @@ export class ChainWalk {
   private readonly maxUnsigned: number
   private readonly key: crypto.KeyObject | undefined
   private readonly known: ReadonlyMap<number, string>
+  private readonly start: Checkpoint
 
   constructor(start: Checkpoint, evidence: Evidence) {
     this.head = start
+    this.start = start
     const { checkpoints = [], maxUnsigned = Number.POSITIVE_INFINITY, publicKey } = evidence
     this.maxUnsigned = maxUnsigned
     this.key = typeof publicKey === "string" ? crypto.createPublicKey(publicKey) : publicKey
@@ -92,6 +94,13 @@ export class ChainWalk {
   }
   /** What is missing after the last record. */
   end(): string | undefined {
+    const { hash, seq: from } = this.start
+    if ((this.known.get(from) ?? hash) !== hash)
+      return `a checkpoint kept elsewhere has another hash for record ${from}`
+    const newest = Math.max(...this.known.keys())
+    if (this.known.size > 0 && newest < from) {
+      return `the chain begins after record ${from}, and checkpoints kept elsewhere end with ${newest}: nothing says that it is the one that was; keep later ones`
+    }
     for (const seq of this.known.keys()) {
       if (seq > this.head.seq) return `a checkpoint kept elsewhere names record ${seq}: records were cut off the end`
     }

@@ -34,7 +34,7 @@ export const make = Effect.gen(function* () {
   const start = (item: RunItem) =>
     journal.step((tx): Attempt | undefined => {
       if (item.gone) return undefined
-      const { agentId, event, runId, taskDescription } = item
+      const { agentId, event, runId, spent, taskDescription } = item
       if (killSwitch.mode(agentId) !== "running" || runner.capacity?.(agentId) === 0) return undefined
       // Counted before it is dispatched: a run that brings the process down does not get endless attempts.
       const attempt = item.attempt + 1
@@ -42,7 +42,15 @@ export const make = Effect.gen(function* () {
         op: "update",
         table: "runs",
         key: { id: runId, attempt: item.attempt },
-        set: { state: "running", attempt, lease_until: tx.now + LEASE, worker: null, started_at: tx.now }
+        set: {
+          state: "running",
+          attempt,
+          lease_until: tx.now + LEASE,
+          worker: null,
+          input_tokens: spent.inputTokens,
+          output_tokens: spent.outputTokens,
+          started_at: tx.now
+        }
       })
       audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
       tx.publish({

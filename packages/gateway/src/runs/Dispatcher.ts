@@ -217,6 +217,7 @@ export const make = (config: GatewayConfig) =>
 
     const resume = yield* Recovery.make(config, {
       abandon: steps.abandon,
+      atMost: tasks.atMost,
       isOwn: (runId) => dispatched?.has(runId) === true,
       enqueue
     })

@@ -3,8 +3,10 @@ import type { GatewayConfig } from "../domain/Config.ts"
 import type { GatewayError } from "../domain/Errors.ts"
 import { EVENT_COLUMNS, toLazyEvent } from "../records/EventCodec.ts"
 import { Store, type StoreError } from "../records/Store.ts"
+import { plus } from "./RunExit.ts"
 import { itemOf, type RunItem } from "./RunItem.ts"
 import type { RunSteps } from "./RunSteps.ts"
+import type { RunTasks } from "./RunTasks.ts"
 
 /** Runs read at a time. */
 const PAGE = 500
@@ -17,12 +19,14 @@ const COLUMNS = [
   "attempt",
   "task",
   "started_at",
+  "reserved_tokens",
   "input_tokens",
   "output_tokens"
 ] as const
 
 export interface RecoveryOptions {
   readonly abandon: RunSteps["abandon"]
+  readonly atMost: RunTasks["atMost"]
   /** Whether this process has recorded the run itself: events become due meanwhile. */
   readonly isOwn: (runId: string) => boolean
   /** Has a run wait for its turn. */
@@ -35,7 +39,7 @@ export interface RecoveryOptions {
  */
 export const make = (
   { limits: { maxAttempts, onCrash } }: GatewayConfig,
-  { abandon, enqueue, isOwn }: RecoveryOptions
+  { abandon, atMost, enqueue, isOwn }: RecoveryOptions
 ): Effect.Effect<Effect.Effect<void, StoreError | GatewayError>, never, Store> =>
   Effect.map(Store, (store) =>
     Effect.gen(function* () {
@@ -64,21 +68,24 @@ export const make = (
         for (const run of page) {
           if (isOwn(run.id)) continue
           const row = events.get(run.event_id)
+          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
+          const cutOff = run.state === "running"
+          const known = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
+          // What the attempt used that was cut off is not known: all that was held for it may be.
+          const spent = cutOff ? plus(known, atMost(agentId, run.reserved_tokens)) : known
           if (row === undefined) {
-            yield* abandon(run, "the event it was to handle is not in the records any more", 0, undefined)
+            yield* abandon(run, "the event it was to handle is not in the records any more", spent, undefined)
             continue
           }
-          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
           const approved = approvedFor.get(runId)
           const dispatch = { agentId, taskDescription, approved, event: toLazyEvent(row), payloadText: row.payload }
-          if (run.state === "running" && (attempt >= maxAttempts || onCrash === "escalate")) {
+          if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
             const error =
               attempt >= maxAttempts
                 ? `cut off in its last attempt of ${maxAttempts}`
                 : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
-            yield* abandon(run, error, 0, { dispatch, why: `was cut off in attempt ${attempt}` })
+            yield* abandon(run, error, spent, { dispatch, why: `was cut off in attempt ${attempt}` })
           } else {
-            const spent = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
             enqueue(itemOf(dispatch, runId, attempt, spent))
           }
         }

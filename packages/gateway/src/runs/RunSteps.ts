@@ -2,6 +2,7 @@ import { Effect, Exit, type Scope } from "effect"
 import type { Amount } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
+import type { Usage } from "../domain/Run.ts"
 import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
@@ -22,10 +23,7 @@ export interface Abandoned extends Dispatch {
 }
 
 /** Of a run's row, what giving it up needs. */
-type AbandonedRow = Pick<
-  RunRow,
-  "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at" | "input_tokens" | "output_tokens"
->
+type AbandonedRow = Pick<RunRow, "id" | "event_id" | "agent_id" | "source" | "attempt" | "started_at">
 
 /** What a person can say of a run that was abandoned. */
 const ASK = "approve to try it again, deny to drop it"
@@ -86,7 +84,8 @@ export const make = (config: GatewayConfig) =>
       else if (text.trim() !== "") outbox.prepare(tx, { event, agentId, runId, outcome: "completed", text })
     }
 
-    const end = (item: RunItem, { attempt, startedAt }: Attempt, exit: RunExit) =>
+    /** The run has ended; `lost`: what its last attempt used, where it was interrupted. */
+    const end = (item: RunItem, { attempt, startedAt }: Attempt, exit: RunExit, lost: Usage) =>
       journal.step((tx) => {
         const { agentId, event, runId } = item
         const result = Exit.isSuccess(exit) ? exit.value : undefined
@@ -95,7 +94,7 @@ export const make = (config: GatewayConfig) =>
         const by = state === "cancelled" ? item.abortedBy : undefined
         const failure = Exit.isFailure(exit) ? messageOf(exit.cause) : null
         const error = superseded ? SUPERSEDED : by === undefined ? failure : abortedBy(by)
-        const usage = plus(item.spent, usageOf(exit))
+        const usage = plus(item.spent, Exit.isInterrupted(exit) ? lost : usageOf(exit))
         const { inputTokens, outputTokens } = usage
         const charged = charge(agentId, usage, tx.now, result?.model)
         const { model, usd: costUsd } = charged
@@ -160,18 +159,18 @@ export const make = (config: GatewayConfig) =>
       })
 
     /**
-     * The run is given up. `charged`: what its last attempt may still use. `asked`: what a person is asked about, and why; none
+     * The run is given up. `spent`: what its attempts used, or may have. `asked`: what a person is asked about, and why; none
      * where its event is gone.
      */
     const abandon = (
       run: AbandonedRow,
       error: string,
-      charged: number,
+      spent: Usage,
       asked: { readonly dispatch: Dispatch; readonly why: string } | undefined
     ) =>
       journal.step((tx) => {
-        const inputTokens = run.input_tokens + charged
-        const tokens = inputTokens + run.output_tokens
+        const { inputTokens, outputTokens } = spent
+        const tokens = inputTokens + outputTokens
         // Nobody knows what it came to cost, unless it never began.
         const costUsd = run.attempt === 0 ? 0 : null
         tx.write({
@@ -182,6 +181,7 @@ export const make = (config: GatewayConfig) =>
             state: "abandoned",
             lease_until: null,
             input_tokens: inputTokens,
+            output_tokens: outputTokens,
             cost_usd: costUsd,
             error,
             ended_at: tx.now
@@ -193,7 +193,7 @@ export const make = (config: GatewayConfig) =>
           attempt: run.attempt,
           state: "abandoned",
           inputTokens,
-          outputTokens: run.output_tokens,
+          outputTokens,
           error
         }
         audit.append(tx, { kind: "run.ended", eventId: run.event_id, data })

@@ -2,12 +2,12 @@ import { Cause, Effect, Exit, Schedule } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
 import { timeoutOf } from "../domain/Job.ts"
-import type { Worker } from "../domain/Run.ts"
+import type { Usage, Worker } from "../domain/Run.ts"
 import * as Attempt from "./Attempt.ts"
 import * as AttemptSteps from "./AttemptSteps.ts"
 import type { BusySession } from "./BusySession.ts"
 import type { Lanes } from "./Lanes.ts"
-import type { RunExit } from "./RunExit.ts"
+import { NO_USAGE, plus, type RunExit } from "./RunExit.ts"
 import { isNewer, type RunItem } from "./RunItem.ts"
 import type { RunSteps } from "./RunSteps.ts"
 import { elapsed, type Progress, type RunTasks } from "./RunTasks.ts"
@@ -82,10 +82,13 @@ export const make = (config: GatewayConfig, { busy, lanes, steps, supersede, tas
         Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
         Effect.schedule(Schedule.spaced(AttemptSteps.LEASE / 3))
       )
-    /** What an attempt that has ended comes to. */
-    const exitOf = ({ cut, exit, stopped }: Extract<Attempt.Outcome, { _tag: "Ended" }>): RunExit => {
+    /** What an attempt may have used that was interrupted after its runner had shown progress: nobody counts it any more. */
+    const lostOf = (item: RunItem, { startedAt }: AttemptSteps.Attempt, { at }: Progress): Usage =>
+      at === undefined ? NO_USAGE : tasks.atMost(item.agentId, tasks.estimate(item, startedAt).tokens)
+    /** What an attempt that has ended comes to; `lost`: what it used, where it was interrupted. */
+    const exitOf = ({ cut, exit, stopped }: Extract<Attempt.Outcome, { _tag: "Ended" }>, lost: Usage): RunExit => {
       if (Exit.isSuccess(exit)) return exit
-      if (cut !== undefined) return Exit.fail(cut)
+      if (cut !== undefined) return Exit.fail(new AgentRunError({ message: cut.message, retryable: true, usage: lost }))
       if (stopped || !Exit.isInterrupted(exit)) return exit
       return Exit.fail(new AgentRunError({ message: "the runner interrupted itself", retryable: false }))
     }
@@ -106,13 +109,12 @@ export const make = (config: GatewayConfig, { busy, lanes, steps, supersede, tas
           agent_id: agentId,
           source: event.source,
           attempt: attempt.attempt,
-          started_at: attempt.startedAt,
-          input_tokens: item.spent.inputTokens,
-          output_tokens: item.spent.outputTokens
+          started_at: attempt.startedAt
         }
         const why = "could not be interrupted, and may still be going on"
         const { tokens } = tasks.estimate(item, attempt.startedAt)
-        yield* untilWritten(steps.abandon(row, error, tokens, { dispatch: item, why }))
+        const spent = plus(item.spent, tasks.atMost(agentId, tokens))
+        yield* untilWritten(steps.abandon(row, error, spent, { dispatch: item, why }))
         yield* late.pipe(
           Effect.flatMap((exit) => attempts.fenced(item, attempt, exit)),
           // Once the gateway has closed there is nowhere left to record it.
@@ -149,17 +151,19 @@ export const make = (config: GatewayConfig, { busy, lanes, steps, supersede, tas
               graceMs: interruptGraceMs
             })
             if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
-            let exit = exitOf(outcome)
+            let lost = lostOf(item, attempt, progress)
+            let exit = exitOf(outcome, lost)
             const delay = retryDelay(item, exit)
             if (delay !== undefined && Exit.isFailure(exit)) {
               yield* untilWritten(attempts.retry(item, attempt, exit, delay))
               const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
               if (Exit.isSuccess(waited)) continue
               exit = Exit.failCause(waited.cause)
+              lost = NO_USAGE
             }
             // Cut off by the end of the process, a run has not ended: the next start takes it up again.
             if (Exit.isInterrupted(exit) && item.stopped === undefined) return
-            return yield* untilWritten(steps.end(item, attempt, exit))
+            return yield* untilWritten(steps.end(item, attempt, exit, lost))
           }
         })
       )

@@ -6,7 +6,7 @@ import { AgentRunError } from "../domain/Errors.ts"
 import { timeoutOf } from "../domain/Job.ts"
 import { make as makePrices } from "../domain/Prices.ts"
 import { digestOf, type Proposal, proposalOf } from "../domain/Proposal.ts"
-import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
+import type { Agent, RunResult, RunTask, Usage } from "../domain/Run.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
@@ -59,8 +59,12 @@ export const make = (config: GatewayConfig) =>
       const tokens = tokensOf(task, dispatch)
       const model = runner.model?.(dispatch.agentId) ?? UNNAMED
       if (!ledger.hasMoney) return { tokens, usd: null, model }
-      const outputTokens = Math.min(task.agent.maxOutputTokens, tokens)
-      return { tokens, model, usd: costOf(model, { inputTokens: tokens - outputTokens, outputTokens }, now) }
+      return { tokens, model, usd: costOf(model, atMost(dispatch.agentId, tokens), now) }
+    }
+    /** What an attempt may have used of which nobody knows: so many tokens, as many of them of an answer as can be. */
+    const atMost = (agentId: string, tokens: number): Usage => {
+      const outputTokens = Math.min(agentOf(agentId).maxOutputTokens, tokens)
+      return { inputTokens: tokens - outputTokens, outputTokens }
     }
     const propose = (dispatch: Dispatch): Proposal => {
       const shown = sessionOf(config, dispatch) === undefined ? 0 : 1
@@ -112,12 +116,12 @@ export const make = (config: GatewayConfig) =>
               message:
                 "the runner returned no text, model and usage that can be recorded; what was reserved is charged",
               retryable: false,
-              usage: { inputTokens: tokensOf(taskOf(item, "", 1), item), outputTokens: 0 }
+              usage: atMost(item.agentId, tokensOf(taskOf(item, "", 1), item))
             })
         )
       )
     }
-    return { estimate, propose, run }
+    return { atMost, estimate, propose, run }
   })
 
 export type RunTasks = Effect.Effect.Success<ReturnType<typeof make>>
