@@ -207,6 +207,14 @@ describe("the documents", () => {
     expect(stdout).toContain("outcomes as expected")
   })
 
+  it("docs/api.md has every path of the API", () => {
+    const { paths } = JSON.parse(textOf("docs/openapi.json")) as { paths: Record<string, unknown> }
+    const page = textOf("docs/api.md")
+    const firsts = new Set(Object.keys(paths).map((path) => path.split("/", 2)[1] ?? ""))
+    expect(firsts.size).toBeGreaterThan(15)
+    for (const first of firsts) expect(page, `/${first}`).toMatch(new RegExp(`\`/${first}[\`/]`))
+  })
+
   /** What a heading is linked by. */
   const anchorsOf = (document: string): ReadonlyArray<string> =>
     [...textOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
