@@ -71,7 +71,7 @@ describe("the documents", () => {
     }
   })
 
-  it("docs/troubleshooting.md has every kind of error", () => {
+  it("docs/troubleshooting.md has every kind of error, its cause and its cure", () => {
     const tags = readdirSync(join(base, "packages")).flatMap((name) => {
       const source = join(base, "packages", name, "src")
       return readdirSync(source, { recursive: true, encoding: "utf8" })
@@ -85,6 +85,14 @@ describe("the documents", () => {
     expect(tags.length).toBeGreaterThan(10)
     expect(headings).toEqual(expect.arrayContaining(tags))
     expect(headings).toEqual([...headings].sort())
+    const sections = textOf("docs/troubleshooting.md").split(/^### /m).slice(1)
+    for (const section of sections) expect(section).toMatch(/^\w+\n\n\w.*\bCure[:,]/s)
+    const errors = readFileSync(join(base, "packages/gateway/src/domain/Errors.ts"), "utf8")
+    const [, reasons = ""] = /type GatewayErrorReason =((?:\s*\| "[a-z-]+")+)/.exec(errors) ?? []
+    const all = [...reasons.matchAll(/"([a-z-]+)"/g)].map(([, reason]) => reason)
+    const section = sections.find((section) => section.startsWith("GatewayError\n"))
+    expect(all.length).toBeGreaterThan(5)
+    for (const reason of all) expect(section).toContain(`\`${reason}\``)
   })
 
   it("docs/policies.md has a use of every built-in policy, in the order they are asked", () => {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto"
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
@@ -14,7 +15,7 @@ const READING = {
   explain: ["records", "$event"],
   "approvals list": ["records"],
   "approvals show": ["records", "$approval"],
-  "audit verify": ["records"],
+  "audit verify": ["records", "--public-key public.pem"],
   "audit list": ["records", "--kind event.decided"],
   "audit export": ["records"],
   budget: ["records"],
@@ -76,11 +77,18 @@ describe("commands that read", { timeout: 300_000 }, () => {
     const port = await freePort()
     const dead = await freePort()
     writeFileSync(join(cwd, "ada.token"), `${TOKEN}\n`, { mode: 0o600 })
+    const { privateKey, publicKey } = generateKeyPairSync("ed25519", {
+      privateKeyEncoding: { format: "pem", type: "pkcs8" },
+      publicKeyEncoding: { format: "pem", type: "spki" }
+    })
+    writeFileSync(join(cwd, "audit.pem"), privateKey, { mode: 0o600 })
+    writeFileSync(join(home, "public.pem"), publicKey)
     writeFileSync(
       join(cwd, "gateway.yaml"),
       [
         `port: ${port}`,
         "storage: ./data.sqlite",
+        "audit: { signingKeyFile: audit.pem, checkpointEvery: 2 }",
         "tokens: { ada: file:ada.token }",
         "agents: { ops: {}, aide: {} }",
         "accessControl: { allowedSenders: [ada] }",
@@ -171,8 +179,10 @@ describe("commands that read", { timeout: 300_000 }, () => {
       } else {
         expect(after, line).toMatchObject({ code: 0 })
         // The end of the gateway is itself recorded, after all else.
-        if (line === "audit verify") expect(json(after).records).toBeGreaterThanOrEqual(json(before).records)
-        else if (line === "audit export") expect(after?.stdout.startsWith(before?.stdout ?? "?")).toBe(true)
+        if (line === "audit verify") {
+          expect(json(after).signedTo).toBeGreaterThanOrEqual(json(before).signedTo)
+          expect(json(after).records).toBeGreaterThan(json(before).records)
+        } else if (line === "audit export") expect(after?.stdout.startsWith(before?.stdout ?? "?")).toBe(true)
         else if (LINES.has(line)) expect(after?.stdout, line).toBe(before?.stdout)
         else expect(json(after), line).toEqual(json(before))
       }
