@@ -207,7 +207,8 @@ export const status = (loaded: Loaded) =>
     const { limit, reserved, resetsAt, used } = ledger.budget(now)
     const events = yield* countsOf("events", "accepted", "deferred", "merging", "awaiting-approval")
     const runs = yield* countsOf("runs", "pending", "running")
-    const due = (yield* entries).flatMap(({ delay, row: { enabled, next_at } }) =>
+    const jobs = yield* entries
+    const due = jobs.flatMap(({ delay, row: { enabled, next_at } }) =>
       enabled === 1 && next_at !== null ? [next_at + delay] : []
     )
     return {
@@ -225,8 +226,8 @@ export const status = (loaded: Loaded) =>
       deliveries: yield* countsOf("deliveries", "prepared", "sending", "unknown", "failed", "sent"),
       scheduler: {
         running: false,
-        jobs: (yield* entries).length,
-        nextWake: due.length === 0 ? undefined : new Date(Math.min(...due)),
+        jobs: jobs.length,
+        nextWake: due.length === 0 ? undefined : new Date(due.reduce((a, b) => Math.min(a, b))),
         stalled: false
       },
       switches: Object.fromEntries((yield* KillSwitch).modes())

@@ -192,7 +192,7 @@ describe("commands that read", { timeout: 300_000 }, () => {
     expect(json(then)).toEqual(json(page))
 
     const text = await run([["status"], ["cron", "next", "nightly"], ["token", "list"]])
-    expect(text[0]?.stdout).toMatch(/^gateway +not running/)
+    expect(text[0]?.stdout).toMatch(/^gateway +none answers at http/)
     expect(text[0]?.stdout).toMatch(/^waiting +0 queued, 0 merging, 1 for a person/m)
     expect(text[1]?.stdout).toMatch(/^next +2\d{3}-/m)
     expect(text[2]?.stdout).toContain("bob")

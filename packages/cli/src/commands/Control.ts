@@ -65,7 +65,7 @@ export const status = Command.make("status", { json: Flags.json, ...Flags.connec
     else {
       yield* print(
         facts([
-          ["gateway", live?.gateway ?? `${paint("yellow", "not running")}; what its records say:`],
+          ["gateway", live?.gateway ?? `${paint("yellow", "none answers")} at ${meant.url}; what its records say:`],
           ["held", live?.held],
           [
             "switches",
