@@ -9,6 +9,8 @@ export const FROM_RECORDS = [
   "events show",
   "runs list",
   "runs show",
+  "runs list",
+  "runs show",
   "approvals list",
   "approvals show",
   "sessions list",

@@ -13,6 +13,8 @@ const READING = {
   "events list": ["records", "--limit 2"],
   "events show": ["records", "$event"],
   explain: ["records", "$event"],
+  "runs list": ["records"],
+  "runs show": ["records", "$run"],
   "approvals list": ["records"],
   "approvals show": ["records", "$approval"],
   "audit verify": ["records", "--public-key public.pem"],
@@ -44,7 +46,7 @@ const READING = {
 type Kind = "records" | "part" | "live" | "alone"
 
 const ACTING = new Set(
-  "init,start,stop,pause,resume,doctor,events send,send,webhook send,approvals approve,approvals deny,cron add,cron remove,cron enable,cron disable,cron run,sessions delete,sessions import,dead-letters replay,token create,token revoke,push publish,completions".split(
+  "init,start,stop,pause,resume,doctor,events send,send,webhook send,runs abort,route,approvals approve,approvals deny,cron add,cron remove,cron enable,cron disable,cron run,sessions delete,sessions import,dead-letters replay,token create,token revoke,push publish,completions".split(
     ","
   )
 )
@@ -135,11 +137,13 @@ describe("commands that read", { timeout: 300_000 }, () => {
     await ask("/push/alerts?subscription=desk&timeout=30000")
     await ask("/push/alerts/nack", { subscription: "desk", cursors: [cursor], requeue: false, reason: "no paper" })
     await expect.poll(() => ask("/deliveries?state=failed"), { timeout: 60_000 }).toMatchObject({ deliveries: [{}] })
-    const [waiting, talks] = await run([
+    const [waiting, talks, ran] = await run([
       ["approvals", "list", "--json"],
-      ["sessions", "list", "--json"]
+      ["sessions", "list", "--json"],
+      ["runs", "list", "--json"]
     ])
     const stand = {
+      $run: String(json(ran).runs[0].id),
       $event: String(json(deployed).eventId),
       $approval: String(json(waiting).approvals[0].id),
       $session: String(json(talks).sessions[0].key)
