@@ -9,8 +9,6 @@ export const FROM_RECORDS = [
   "events show",
   "runs list",
   "runs show",
-  "runs list",
-  "runs show",
   "approvals list",
   "approvals show",
   "sessions list",
