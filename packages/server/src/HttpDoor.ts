@@ -69,7 +69,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         // Only browsers name an origin. Where nothing is signed, it is all there is to tell their pages apart.
         const fromPage = headers.origin === undefined ? Either.void : access.checkOrigin(headers)
         if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
-        return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
+        return (rawBody) => (respond) =>
+          webhooks.unsafeHandle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody }, respond)
       }
       const text = readable.get(path)
       if (text !== undefined) {

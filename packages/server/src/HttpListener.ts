@@ -39,9 +39,12 @@ export interface HttpHead {
 
 export type Answer = Problem.HttpAnswer | StreamedAnswer
 
+/** Answers by calling `respond`, once; for plain code, which needs no fiber. */
+export type Answered = (respond: (answer: Problem.HttpAnswer) => void) => void
+
 /** What a request is answered once its body has arrived. */
 export interface Reading {
-  (body: Uint8Array): Effect.Effect<Answer>
+  (body: Uint8Array): Effect.Effect<Answer> | Answered
   /** Bytes it may have, where that is more than `maxBodyBytes` of the listener. */
   readonly maxBodyBytes?: number
 }
@@ -155,6 +158,8 @@ const make = (options: HttpListenerOptions) =>
     let handler: Handler | undefined
 
     const send = (response: ServerResponse, { body, headers, status }: Problem.HttpAnswer): void => {
+      // Whoever asked has gone.
+      if (response.destroyed) return
       // Kept alive, a connection would be cut off in the middle of its next request.
       if (handler === undefined) response.shouldKeepAlive = false
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
@@ -185,7 +190,17 @@ const make = (options: HttpListenerOptions) =>
       })
     }
 
-    // Plain code: this is the door's hot path. An Effect is run once per request, by `answer`.
+    const answerRead = (response: ServerResponse, reading: Reading, body: Uint8Array): void => {
+      try {
+        const answered = reading(body)
+        if (typeof answered === "function") answered((known) => send(response, known))
+        else answer(response, answered)
+      } catch (defect) {
+        answer(response, Effect.die(defect))
+      }
+    }
+
+    // Plain code: this is the door's hot path. An Effect is run once per request at most, by `answer`.
     const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
       open.add(response)
       response.once("close", () => open.delete(response))
@@ -201,12 +216,8 @@ const make = (options: HttpListenerOptions) =>
         const { maxBodyBytes = 0 } = answering
         const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
         readBody(request, limits, (body) => {
-          if (body instanceof Uint8Array) {
-            answer(
-              response,
-              Effect.suspend(() => answering(body))
-            )
-          } else send(response, body)
+          if (body instanceof Uint8Array) answerRead(response, answering, body)
+          else send(response, body)
         })
       }
     }

@@ -1,4 +1,4 @@
-import { Clock, Context, DateTime, Effect, Either, FiberMap, Layer, Schedule } from "effect"
+import { Clock, Context, DateTime, Effect, Either, Exit, FiberMap, Layer, Runtime, Schedule } from "effect"
 import { Moment, parseZone } from "../domain/Calendar.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { GatewayError } from "../domain/Errors.ts"
@@ -51,6 +51,12 @@ export interface AdmissionShape {
    * `also` runs in the same step: what it writes commits with the event.
    */
   readonly submit: (input: RawInput, also?: (tx: Tx, receipt: Receipt) => void) => Effect.Effect<Receipt, GatewayError>
+  /** `submit` for plain code, which is told by `done`: it costs no fiber where nothing has to be looked up first. */
+  readonly unsafeSubmit: (
+    input: RawInput,
+    done: (exit: Exit.Exit<Receipt, GatewayError>) => void,
+    also?: (tx: Tx, receipt: Receipt) => void
+  ) => void
   /** Within a step: has a person say whether the event of a run that came to nothing has another. */
   readonly escalate: (tx: Tx, failed: Abandoned, policy: string) => void
   /**
@@ -320,30 +326,40 @@ export const make = (config: GatewayConfig) =>
             message: `the gateway is busy: ${holds.counts.undecided} events wait for a policy to answer; try again in a second`
           })
     }
-    const sessionFull = new GatewayError({
-      reason: "overloaded",
-      message: `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting); try again in a second`
-    })
-    const submit: AdmissionShape["submit"] = (input, also) =>
-      Effect.suspend(() => {
-        const routed = route(input, clock.unsafeCurrentTimeMillis())
-        if (Either.isLeft(routed)) return routed.left
-        const refused = refusal(routed.right.event.agentId)
-        if (refused !== undefined) return refused
-        const accept = (cause: Cause | undefined) =>
-          journal
-            .step(
-              (tx) => {
-                const receipt = admit(tx, routed.right, cause)
-                if (receipt !== undefined) also?.(tx, receipt)
-                return receipt
-              },
-              { dedupeKey: routed.right.dedupeKey, sheddable: true }
-            )
-            .pipe(Effect.flatMap((receipt) => (receipt === undefined ? sessionFull : Effect.succeed(receipt))))
-        const { causedBy } = routed.right.event
-        return causedBy === undefined ? accept(undefined) : Effect.flatMap(causeOf(store, causedBy), accept)
+    const sessionFull = Exit.fail(
+      new GatewayError({
+        reason: "overloaded",
+        message: `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting); try again in a second`
       })
+    )
+    const runCallback = Runtime.runCallback(yield* Effect.runtime<never>())
+    const unsafeSubmit: AdmissionShape["unsafeSubmit"] = (input, done, also) => {
+      const routed = Either.flatMap(route(input, clock.unsafeCurrentTimeMillis()), (routed) => {
+        const refused = refusal(routed.event.agentId)
+        return refused === undefined ? Either.right(routed) : Either.left(refused)
+      })
+      if (Either.isLeft(routed)) {
+        done(Exit.fail(routed.left))
+        return
+      }
+      const { causedBy } = routed.right.event
+      const accept = (cause: Cause | undefined): void =>
+        journal.unsafeStep(
+          (tx) => {
+            const receipt = admit(tx, routed.right, cause)
+            if (receipt !== undefined) also?.(tx, receipt)
+            return receipt
+          },
+          (exit) =>
+            done(Exit.flatMap(exit, (receipt) => (receipt === undefined ? sessionFull : Exit.succeed(receipt)))),
+          { dedupeKey: routed.right.dedupeKey, sheddable: true }
+        )
+      if (causedBy === undefined) accept(undefined)
+      else {
+        const found = { onFailure: (error: GatewayError) => done(Exit.fail(error)), onSuccess: accept }
+        runCallback(Effect.match(causeOf(store, causedBy), found))
+      }
+    }
 
     /** Judges again what is queued without a time; a great many of them not more often than once a second. */
     const recheck = Effect.suspend((): Effect.Effect<void> => {
@@ -399,7 +415,8 @@ export const make = (config: GatewayConfig) =>
     })
 
     return Admission.of({
-      submit,
+      submit: (input, also) => Effect.async((resume) => unsafeSubmit(input, resume, also)),
+      unsafeSubmit,
       escalate,
       answer,
       held: () => holds.counts,
