@@ -138,10 +138,14 @@ describe("the documents", () => {
   it("docs/api.md: its gateway starts, its commands answer as it says, and the last of them ends it with status 0", {
     timeout: 60_000
   }, async () => {
-    const [events = "", jobs = "", sessions = "", audit = "", stopping = ""] = await conversation("docs/api.md", {
-      TOKEN: "t0ken"
-    })
+    const [events = "", runs = "", jobs = "", sessions = "", audit = "", stopping = ""] = await conversation(
+      "docs/api.md",
+      {
+        TOKEN: "t0ken"
+      }
+    )
     expect(events).toMatch(/^\{"eventId":"evt_\w+","duplicate":false,"decision":"execute"\}\{"events":\[\{"id":"evt_/)
+    expect(runs).toMatch(/^\{"runs":\[.*\{"agentId":"agent","by":"agents"\}$/)
     expect(jobs).toMatch(/"decision":"execute"\}\{"job":\{"id":"job_.*"history":\[\]\}\{"removed":"job_/)
     expect(JSON.parse(sessions)).toEqual({ sessions: 0, turns: 0 })
     expect(audit).toMatch(/^\{"records":\[.*\n\{"verdict":\{"valid":true,/s)

@@ -130,6 +130,7 @@ export const writeHistory = (filename: string, config: GatewayConfig, events: nu
         id,
         accepted_seq,
         agent_id: "agent",
+        route: '{"by":"agentId"}',
         priority: "normal",
         timestamp: at,
         received_at: at,

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Gateway, GatewayService } from "@postilion/gateway"
+import { Gateway, type GatewayConfigInput, GatewayService } from "@postilion/gateway"
 import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
 import { SqliteStorage } from "@postilion/server"
 import Database from "better-sqlite3"
@@ -13,14 +13,30 @@ const SENDERS = 1_000
 const ROUNDS = 3
 
 const runner = layerScripted(() => Effect.never)
-/** `queued`: every event waits for the office to open. `merging`: a tenth lead a merge window of ten. */
-const on = (filename: string) =>
+
+/** What the events wait for, the policies that have them wait, and how many merge windows they are spread over. */
+const KINDS = [
+  { name: "queued", policies: { maxActionsPerHour: 0 } },
+  {
+    name: "merging, ten to a window",
+    policies: { maxActionsPerHour: "unlimited", mergeWindowMs: 86_400_000 },
+    windows: PENDING / 10
+  },
+  { name: "for their turn", policies: { maxActionsPerHour: "unlimited" } }
+] as const satisfies ReadonlyArray<{
+  readonly name: string
+  readonly policies: GatewayConfigInput["policies"]
+  readonly windows?: number
+}>
+type Kind = (typeof KINDS)[number]
+
+const on = (filename: string, { policies }: Kind) =>
   Gateway.layer({
-    policies: { maxActionsPerHour: 0, mergeWindowMs: 86_400_000 },
-    limits: { maxInbox: 1_000_000 }
+    policies: { dailyTokenBudget: "unlimited", ...policies },
+    limits: { maxInbox: 1_000_000, maxWaitingRuns: 1_000_000 }
   }).pipe(Layer.provide(runner), Layer.provide(SqliteStorage.layer({ filename })))
 
-const fill = (filename: string, merging: boolean) =>
+const fill = (filename: string, kind: Kind) =>
   Effect.gen(function* () {
     const gateway = yield* GatewayService
     let n = 0
@@ -29,7 +45,10 @@ const fill = (filename: string, merging: boolean) =>
       return gateway.submit({
         source: "webhook",
         payload: { number: n, body: "x".repeat(800) },
-        metadata: { type: "pull_request.opened", ...(merging ? { mergeKey: String(n % (PENDING / 10)) } : {}) }
+        metadata: {
+          type: "pull_request.opened",
+          ...("windows" in kind ? { mergeKey: String(n % kind.windows) } : {})
+        }
       })
     })
     yield* Effect.forEach(Array.from({ length: SENDERS }), () => Effect.repeatN(submit, PENDING / SENDERS - 1), {
@@ -37,8 +56,8 @@ const fill = (filename: string, merging: boolean) =>
       discard: true
     })
     const { pending } = yield* gateway.status()
-    return pending.queued + pending.merging
-  }).pipe(Effect.provide(on(filename)))
+    return pending.queued + pending.merging + pending.waiting
+  }).pipe(Effect.provide(on(filename, kind)))
 
 /** The same rows, read and parsed, and nothing else. */
 const bare = (filename: string): number => {
@@ -59,21 +78,18 @@ const bare = (filename: string): number => {
 /** From opening the file to a gateway that takes events, with 100,000 waiting, beside a bare read of their rows. */
 export const restart = Effect.gen(function* () {
   const rows: Array<Row> = []
-  for (const [name, merging] of [
-    ["queued", false],
-    ["merging, ten to a window", true]
-  ] as const) {
+  for (const kind of KINDS) {
     const folder = mkdtempSync(join(tmpdir(), "postilion-bench-"))
     const file = join(folder, "ours.sqlite")
-    const held = yield* fill(file, merging)
+    const held = yield* fill(file, kind)
     for (let round = 0; round < ROUNDS; round++) {
       const [bareRate] = yield* rate(
         PENDING,
         Effect.sync(() => bare(file))
       )
-      const [ourRate] = yield* rate(PENDING, Effect.scoped(Layer.build(on(file))))
+      const [ourRate] = yield* rate(PENDING, Effect.scoped(Layer.build(on(file, kind))))
       rows.push({
-        name: `restart with ${PENDING} events pending (${name}; ${held} held)`,
+        name: `restart with ${PENDING} events pending (${kind.name}; ${held} held)`,
         unit: "events/s",
         ours: ourRate,
         bare: bareRate

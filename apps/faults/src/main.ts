@@ -46,6 +46,7 @@ const total = { done: 0, failed: 0, events: 0, runs: 0, promises: 0 }
 /** What there was to check: how many of each. */
 const seen = new Map<string, number>()
 const last = from + rounds - 1
+const underWay = new Set<number>()
 let next = from
 
 const see = (what: string): void => void seen.set(what, (seen.get(what) ?? 0) + 1)
@@ -73,14 +74,32 @@ const report = (round: number, planned: Plan, { books, file, found }: Outcome): 
   console.log(`  file: ${keep(file)}`)
 }
 
+/** What was done, and where to go on when that is not all. */
+const summarise = (why: string): void => {
+  const rest = Math.min(next, ...underWay)
+  if (rest <= last) console.log(`faults: ${why}; go on with --seed ${seed} --from ${rest} --rounds ${last - rest + 1}`)
+  console.log(
+    `faults: ${total.done} rounds, ${total.failed} failed, seed ${seed}; ${total.events} events, ${total.runs} runs, ` +
+      `${total.promises} promises held to, ${elapsed().toFixed(0)} s`
+  )
+  console.log(
+    `faults: ${[...seen]
+      .sort()
+      .map(([what, times]) => `${times} ${what}`)
+      .join(", ")}`
+  )
+}
+
 /** Takes one round after the other, on a disk of its own. */
 const work = async (): Promise<void> => {
   const disk = Disk.make()
   process.once("exit", disk.remove)
   while (next <= last && (minutes === 0 || elapsed() < minutes * 60)) {
     const round = next++
+    underWay.add(round)
     const planned = plan(seedOf(round))
     const outcome = await run(planned, disk, `round-${round}`)
+    underWay.delete(round)
     report(round, planned, outcome)
     for (const end of ["sqlite", "sqlite-wal", "sqlite-shm", "sqlite.lock", "sqlite.pid", "jsonl"]) {
       rmSync(outcome.file.replace(/sqlite$/, end), { force: true })
@@ -88,18 +107,13 @@ const work = async (): Promise<void> => {
   }
 }
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    summarise("stopped")
+    process.exit(130)
+  })
+}
 console.log(`faults: seed ${seed}, rounds ${from} to ${last}`)
 await Promise.all(Array.from({ length: Math.max(jobs, 1) }, work))
-if (next <= last) console.log(`faults: ${minutes} minutes are over; go on with --seed ${seed} --from ${next}`)
-console.log(
-  `faults: ${total.done} rounds, ${total.failed} failed, seed ${seed}; ${total.events} events, ${total.runs} runs, ` +
-    `${total.promises} promises held to, ${elapsed().toFixed(0)} s`
-)
-console.log(
-  `faults: ${[...seen]
-    .sort()
-    .map(([what, times]) => `${times} ${what}`)
-    .join(", ")}`
-)
+summarise(`${minutes} minutes are over`)
 process.exitCode = total.failed > 0 || total.done === 0 ? 1 : 0

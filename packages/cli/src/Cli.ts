@@ -11,6 +11,8 @@ import * as DeadLetters from "./commands/DeadLetters.ts"
 import { doctor } from "./commands/Doctor.ts"
 import * as Events from "./commands/Events.ts"
 import * as Push from "./commands/Push.ts"
+import { route } from "./commands/Route.ts"
+import * as Runs from "./commands/Runs.ts"
 import { securityAudit } from "./commands/SecurityAudit.ts"
 import * as Sessions from "./commands/Sessions.ts"
 import * as Setup from "./commands/Setup.ts"
@@ -67,6 +69,8 @@ const entries: readonly [Entry, ...Array<Entry>] = [
   group("security", "Looks for what could be used against the gateway.", securityAudit),
   group("events", "Shows what came, and what became of it.", Events.list, Events.show, Events.tail),
   one(Events.explain),
+  group("runs", "Shows what agents did, and ends what they do.", Runs.list, Runs.show, Runs.abort),
+  one(route),
   one(Events.send),
   group("webhook", "Makes deliveries as a webhook's sender does.", Webhook.webhookSend, Webhook.webhookSign),
   group(

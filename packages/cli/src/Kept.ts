@@ -5,10 +5,11 @@ import { parseZone } from "@postilion/gateway/domain/Calendar"
 import * as AuditModule from "@postilion/gateway/records/AuditLog"
 import * as Ledger from "@postilion/gateway/records/BudgetLedger"
 import * as Bus from "@postilion/gateway/records/EventBus"
-import { toApproval, toDelivery } from "@postilion/gateway/records/EventCodec"
+import { toApproval, toDelivery, toRun } from "@postilion/gateway/records/EventCodec"
 import * as EventList from "@postilion/gateway/records/EventList"
 import { explain } from "@postilion/gateway/records/Explain"
 import * as Journal from "@postilion/gateway/records/Journal"
+import * as RunList from "@postilion/gateway/records/RunList"
 import * as Sessions from "@postilion/gateway/records/SessionStore"
 import * as Spending from "@postilion/gateway/records/Spending"
 import { toEntry, toJob } from "@postilion/gateway/sources/Jobs"
@@ -39,6 +40,18 @@ export const events = ({ cursor, ...filter }: EventList.EventFilter & { readonly
     }
     const { events, next } = yield* EventList.list(yield* Store, { ...filter, before })
     return { events, next: next === undefined ? null : String(next) }
+  })
+
+export const runs = ({ cursor, ...filter }: RunList.RunFilter & { readonly cursor: string | undefined }) =>
+  Effect.map(
+    Effect.flatMap(Store, (store) => RunList.list(store, { ...filter, before: cursor })),
+    ({ next = null, runs }) => ({ runs, next })
+  )
+
+export const run = (id: string) =>
+  Effect.gen(function* () {
+    const [row] = yield* (yield* Store).find("runs", { where: { id } })
+    return row === undefined ? yield* failed(`there is no run "${id}"`, "`postilion runs list` lists them") : toRun(row)
   })
 
 export const explanation = (eventId: string) =>

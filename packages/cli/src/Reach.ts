@@ -119,16 +119,24 @@ export const readingRecords = <A, E, A2, E2>(
     return yield* Effect.provide(kept(loaded), yield* records(loaded))
   })
 
-/** Reads from the gateway where it runs, and else from its records. */
-export const reading = <A, E, A2, E2>(
+/** Asks the gateway where it runs, and else looks at what it would start with. */
+export const configured = <A, E, A2, E2>(
   flags: Connected,
   live: (api: Api) => Effect.Effect<A, E>,
-  kept: (loaded: Loaded) => Effect.Effect<A2, E2, Store>
+  written: (loaded: Loaded) => Effect.Effect<A2, E2>
 ): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
   Effect.gen(function* () {
     const meant = yield* target(flags)
     if (yield* listens(meant.url)) return yield* live(yield* apiAt(meant))
     const { loaded, named } = meant
     if (loaded === undefined || named) return yield* notRunning(meant)
-    return yield* Effect.provide(kept(loaded), yield* records(loaded))
+    return yield* written(loaded)
   })
+
+/** Reads from the gateway where it runs, and else from its records. */
+export const reading = <A, E, A2, E2>(
+  flags: Connected,
+  live: (api: Api) => Effect.Effect<A, E>,
+  kept: (loaded: Loaded) => Effect.Effect<A2, E2, Store>
+): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
+  configured(flags, live, (loaded) => Effect.flatMap(records(loaded), (store) => Effect.provide(kept(loaded), store)))

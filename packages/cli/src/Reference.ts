@@ -11,9 +11,9 @@ Made from the commands of \`@postilion/cli\` by \`node scripts/cli.mjs\`; edit t
 
 It asks a gateway that runs, by its API. Which one, and with which token, is said by \`--url\` and \`--token-file\`, by
 \`POSTILION_URL\` and \`POSTILION_TOKEN\`, or by the configuration: \`--config\`, \`POSTILION_CONFIG\`, \`./gateway.yaml\`. Where
-none runs, these read its records: \`explain\`, \`events list\`, \`approvals list\`, \`sessions list\`, \`show\` and \`export\`, \`cron list\`,
-\`dead-letters list\`, \`budget\`; the others say to start it first. \`audit verify\`, \`list\` and \`export\`, and \`backtest\`, read the records
-in any case where they are here. For a certificate that no authority vouches for, \`NODE_EXTRA_CA_CERTS\` names a file with it.
+none runs, these read its records: \`explain\`, \`events list\`, \`runs list\` and \`show\`, \`approvals list\`, \`sessions list\`, \`show\`
+and \`export\`, \`cron list\`, \`dead-letters list\`, \`budget\`; \`route\` reads the configuration, and the others say to start it first.
+\`audit verify\`, \`list\` and \`export\`, and \`backtest\`, read the records in any case where they are here. For a certificate that no authority vouches for, \`NODE_EXTRA_CA_CERTS\` names a file with it.
 
 Answers go to standard output; hints, progress and errors to standard error. On a terminal they are tables, with colours unless
 \`NO_COLOR\` is set. \`--json\` makes an answer one JSON document, or, of what goes on and on, a line of JSON each: names in it stay.

@@ -34,7 +34,7 @@ export const template = ({
 # Where it listens. Only this machine reaches it there; for others set \`host\`, and \`ssl\` with it.
 port: ${port}
 
-# Everything it keeps: one SQLite file, and what belongs to it beside it.
+# Everything it keeps: one SQLite file, and what belongs to it beside it. Paths are read from the folder of this file.
 storage: ./postilion.sqlite
 
 # Who may ask it things, by name. The token is in a file that only you can read; the command line finds it there.

@@ -36,6 +36,28 @@ describe("the command line", { timeout: 180_000 }, () => {
     }
   })
 
+  it("says by which rule of its file something would go to which agent, where no gateway runs", async () => {
+    const cwd = folder()
+    writeFileSync(
+      join(cwd, "gateway.yaml"),
+      `port: ${await freePort()}\nagents: { first: {}, team: {} }\nrouting: { group: team, bindings: [{ agent: team, peer: ada }] }\n`
+    )
+    const results = await batch(
+      [
+        ["route", "--peer", "ada"],
+        ["route", "--context", "group", "--json"],
+        ["route"],
+        ["route", "--context", "crowd"]
+      ],
+      { cwd }
+    )
+    const [bound, group, none, wrong] = results
+    expect(bound).toMatchObject({ code: 0, stdout: "team: routed by routing.bindings[0]: peer ada\n" })
+    expect(JSON.parse(group?.stdout ?? "")).toEqual({ agentId: "team", by: "routing.group" })
+    expect(none?.stdout).toBe("first: no rule is for it: the first of the agents has it\n")
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("dm, group, channel") })
+  })
+
   it("names the command that was meant, and explains each one", async () => {
     const results = await batch(
       [

@@ -38,7 +38,7 @@ describe("the documents", () => {
         // Prose that begins with the program's name is no command: those begin with a word of the first row.
         if (path.length === 1 && unknown !== undefined && !document.endsWith("cli.md")) {
           if (
-            !/^(init|check|start|stop|status|doctor|events?|explain|audit|approvals?|cron|sessions?|tokens?)/.test(
+            !/^(init|check|start|stop|status|doctor|events?|explain|runs|route|audit|approvals?|cron|sessions?|tokens?)/.test(
               unknown
             )
           )

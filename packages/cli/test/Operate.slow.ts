@@ -28,7 +28,7 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     const event = sent.stdout.trim()
     expect(event).toMatch(/^evt_\w+$/)
 
-    const [again, signed, explained, waiting, list, shown, read] = await run(
+    const [again, signed, explained, waiting, list, shown, read, routed] = await run(
       cwd,
       "webhook send /github --event deployment --id d1 --json",
       "webhook sign /github --json",
@@ -36,11 +36,13 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
       "approvals list --json",
       "events list --state awaiting-approval --json",
       `events show ${event} --json`,
-      `events show ${event}`
+      `events show ${event}`,
+      "route --source webhook --json"
     )
     expect(json(again)).toMatchObject({ status: "duplicate", eventId: event })
     expect(json(signed).headers["x-hub-signature-256"]).toMatch(/^sha256=[0-9a-f]{64}$/)
     expect(json(explained)).toMatchObject({ eventId: event, state: "awaiting-approval" })
+    expect(json(routed)).toEqual({ agentId: "assistant", by: "agents" })
     expect(json(list)).toMatchObject({ events: [{ id: event, decision: "escalate" }], next: null })
     expect(json(shown)).toMatchObject({ event: { id: event }, state: "awaiting-approval" })
     expect(read?.stdout).toMatch(/^decision +escalate by RequireApproval: /m)
@@ -75,7 +77,9 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
       status,
       dead,
       none,
-      nobody
+      nobody,
+      ran,
+      ended
     ] = await batch(
       [
         ["send", "hello", "--json"],
@@ -92,11 +96,16 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
         ["status", "--json"],
         ["dead-letters", "list", "--json"],
         ["dead-letters", "replay", "dlv_none"],
-        ["explain", "evt_none"]
+        ["explain", "evt_none"],
+        ["runs", "list", "--agent", "assistant", "--state", "completed", "--json"],
+        ["runs", "abort", event]
       ],
       { cwd }
     )
     expect(json(said)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
+    const runId = String(json(ran).runs[0].id)
+    expect(json(ran)).toMatchObject({ runs: [{ agentId: "assistant" }, {}], next: null })
+    expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining("completed") })
     const key = String(json(sessions).sessions[0].key)
     expect(json(jobs).jobs).toMatchObject([{ name: "standup", enabled: true }])
     const job = String(json(added).job.id)
@@ -177,7 +186,9 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
       "budget --json",
       "audit verify --json",
       "audit list --kind approval.decided --json",
-      "sessions export"
+      "sessions export",
+      "runs list",
+      `runs show ${runId}`
     )
     expect(offline.map(({ code }) => code)).toEqual(offline.map(() => 0))
     const [
@@ -190,7 +201,9 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
       budgetThen,
       auditThen,
       decided,
-      lines
+      lines,
+      runsThen,
+      runThen
     ] = offline
     expect(explainedThen?.stdout).toContain(`approval ${approval}: approved by operator`)
     expect(json(eventsThen).events.map(({ id }: { id: string }) => id)).toContain(event)
@@ -201,6 +214,8 @@ describe("operating a gateway", { timeout: 300_000 }, () => {
     expect(json(budgetThen)).toMatchObject({ total: { runs: 3 } })
     expect(json(auditThen)).toMatchObject({ valid: true })
     expect(json(decided).records).toMatchObject([{ kind: "approval.decided", eventId: event }])
+    expect(runsThen?.stdout).toContain(runId)
+    expect(runThen?.stdout).toMatch(/^said +.*offline model/m)
     expect(lines?.stdout).toBe(readFileSync(join(cwd, "sessions.jsonl"), "utf8"))
 
     const writes = await run(

@@ -19,12 +19,13 @@ import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
-import { latestApproval, toApproval, toEventRecord } from "./records/EventCodec.ts"
+import { latestApproval, toApproval, toEventRecord, toRun } from "./records/EventCodec.ts"
 import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import type { LiveConfig } from "./records/LiveConfig.ts"
 import * as Retention from "./records/Retention.ts"
+import * as RunList from "./records/RunList.ts"
 import { SessionStore } from "./records/SessionStore.ts"
 import * as Spending from "./records/Spending.ts"
 import { Store, type StoreError } from "./records/Store.ts"
@@ -69,6 +70,10 @@ export interface GatewayServiceShape {
    * it cost, what was sent, and its chain of causes. `undefined` when there is none of this id.
    */
   readonly explain: (eventId: string) => Effect.Effect<Explanation | undefined, GatewayError>
+  /** Runs, the one decided last first, a page at a time. */
+  readonly runs: (filter?: RunList.RunFilter) => Effect.Effect<RunList.RunPage, GatewayError>
+  /** A run; `undefined` when there is none of this id. */
+  readonly findRun: (runId: string) => Effect.Effect<RunRecord | undefined, GatewayError>
   /** Waits for the end of an event's road: its run has ended, or there will be none. */
   readonly outcome: (eventId: string) => Effect.Effect<EventRecord, GatewayError>
   /**
@@ -271,6 +276,12 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       abort: yield* makeAbort(find),
       list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
+      runs: (filter = {}) => Effect.mapError(RunList.list(store, filter), storage),
+      findRun: (id) =>
+        store.find("runs", { where: { id } }).pipe(
+          Effect.map(([row]) => (row === undefined ? undefined : toRun(row))),
+          Effect.mapError(storage)
+        ),
       outcome,
       run: (input) =>
         Effect.gen(function* () {

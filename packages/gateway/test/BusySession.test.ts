@@ -4,6 +4,7 @@ import type { GatewayConfigInput } from "@postilion/gateway/domain/Config"
 import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import { Deferred, Effect, TestClock } from "effect"
+import { channel } from "./TestChannel.ts"
 import { answerOf, gateway, gatewayOn, type Respond, tempFile, watch } from "./TestGateway.ts"
 
 const say = (text: string, change: Partial<RawInput> = {}): RawInput => ({
@@ -112,6 +113,57 @@ describe("a session that is busy", () => {
       })
     )
   )
+
+  it.effect("collect: messages that never cease do not put it off for ever", () =>
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const told = yield* watch
+      const [a] = yield* Effect.forEach(["a", "b", "c"], (text) =>
+        Effect.zipLeft(submit(text), TestClock.adjust("1 second"))
+      )
+      yield* told.until("ProactiveActionInitiated", 1)
+      expect((yield* gw.outcome(a?.eventId ?? "")).run?.text).toContain("1. a\n2. b\n3. c")
+      expect(told.all("SessionOverflowed")).toEqual([])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(gateway({ sessions: { whenBusy: "collect", maxWaiting: 3, overflow: "drop-oldest" } })),
+      Effect.provide(StoreMemory.layer)
+    )
+  )
+
+  for (const mode of ["collect", "steer"] as const) {
+    it.effect(`N16: ${mode}: what is answered elsewhere has a run of its own, and its answer goes there`, () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const terminal = channel()
+        const respond: Respond = ({ steering = Effect.succeed([]), taskDescription }) =>
+          Effect.gen(function* () {
+            if (taskDescription === "first") yield* Deferred.await(gate)
+            return answerOf(`${taskDescription} + ${yield* steering}`)
+          })
+        yield* Effect.gen(function* () {
+          const told = yield* watch
+          const to = (target: string) => ({ replyTo: { channel: "test", target } })
+          yield* submit("first", to("ada"))
+          yield* TestClock.adjust("2 seconds")
+          yield* told.until("ProactiveActionInitiated", 1)
+          const [b, c, d] = [yield* submit("b", to("ada")), yield* submit("c"), yield* submit("d", to("bob"))]
+          yield* TestClock.adjust("2 seconds")
+          yield* Deferred.succeed(gate, undefined)
+          yield* TestClock.adjust("2 seconds")
+          for (const { eventId } of [b, c, d]) yield* outcome(eventId)
+          yield* told.until("DeliverySent", mode === "collect" ? 3 : 2)
+          expect(terminal.messages.map(({ target, text }) => `${target}: ${text}`)).toEqual(
+            mode === "collect" ? ["ada: first + ", "ada: b + ", "bob: d + "] : ["ada: first + b", "bob: d + "]
+          )
+        }).pipe(
+          Effect.scoped,
+          Effect.provide(gateway({ sessions: { whenBusy: mode } }, respond, { channels: [terminal] })),
+          Effect.provide(StoreMemory.layer)
+        )
+      })
+    )
+  }
 
   it.scoped("collect: cut off, it is tried again with the whole list; what waited is collected after a restart", () =>
     Effect.gen(function* () {

@@ -1,10 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Gateway, type GatewayConfigInput, Scheduler, Store } from "@postilion/gateway"
+import { Gateway, type GatewayConfigInput, GatewayService, Scheduler, Store } from "@postilion/gateway"
+import { AgentRunError } from "@postilion/gateway/domain/Errors"
+import type { RawInput } from "@postilion/gateway/domain/GatewayEvent"
 import * as StoreMemory from "@postilion/gateway/records/StoreMemory"
 import * as AgentRunner from "@postilion/gateway/runs/AgentRunner"
-import { Clock, type Duration, Effect, Layer, TestClock } from "effect"
+import { Clock, type Duration, Effect, Layer, type Scope, TestClock } from "effect"
 import { LongestSleep } from "../src/internal/Alarm.ts"
-import { answerOf, gateway, gatewayOn, tempFile, turn } from "./TestGateway.ts"
+import { channel, refusal, taken } from "./TestChannel.ts"
+import { answerOf, gateway, gatewayOn, type Respond, tempFile, turn, watch } from "./TestGateway.ts"
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -35,17 +38,18 @@ const settable = Effect.map(Effect.clock, (clock) => {
     }
   }
 })
-/** A gateway whose scheduler looks at the clock at least once a minute. */
-const watchful = Gateway.layer(config).pipe(
-  Layer.provide(
-    AgentRunner.layerScripted(
-      () => Effect.succeed(answerOf("done")),
-      () => 100
-    )
-  ),
-  Layer.provide(Layer.succeed(LongestSleep, MINUTE)),
-  Layer.provideMerge(StoreMemory.layer)
-)
+/** A gateway that looks at the clock at least once a minute. */
+const watching = (
+  config: GatewayConfigInput,
+  respond: Respond = () => Effect.succeed(answerOf("done")),
+  options: Gateway.GatewayOptions = {}
+) =>
+  Gateway.layer(config, options).pipe(
+    Layer.provide(AgentRunner.layerScripted(respond, () => 100)),
+    Layer.provide(Layer.succeed(LongestSleep, MINUTE)),
+    Layer.provideMerge(StoreMemory.layer)
+  )
+const watchful = watching(config)
 
 /** Oldest first, once what is due is seen to and has ended. */
 const history = Effect.gen(function* () {
@@ -143,6 +147,138 @@ describe("the clock is set back", () => {
       }).pipe(Effect.provide(gatewayOn(file, config)))
     })
   )
+})
+
+describe("the clock is set back, and nothing waits until it is again where it was", () => {
+  const DAY = 24 * HOUR
+  const note = (change: Partial<RawInput> = {}): RawInput => ({
+    source: "webhook",
+    payload: { text: "look" },
+    ...change
+  })
+  /** With a clock that is a day ahead until `move` has put it right. */
+  const ahead = <A, E>(
+    layer: ReturnType<typeof watching>,
+    body: (clock: Effect.Effect.Success<typeof settable>) => Effect.Effect<A, E, Gateway.Services | Store | Scope.Scope>
+  ) =>
+    Effect.gen(function* () {
+      const changing = yield* settable
+      changing.move(10 * DAY)
+      yield* Effect.scoped(body(changing)).pipe(Effect.provide(layer), Effect.withClock(changing.clock))
+    })
+
+  it.effect("an event that was queued until a time is judged again, and so is what is merged", () =>
+    ahead(
+      watching({
+        policies: { businessHours: { from: "09:00", to: "17:00" }, mergeWindowMs: HOUR }
+      }),
+      ({ move, pass }) =>
+        Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const told = yield* watch
+          // A Sunday: until Monday at nine.
+          const queued = yield* gw.submit(note())
+          expect((yield* gw.find(queued.eventId))?.state).toBe("deferred")
+          // Thursday, the first of January, at ten.
+          move(-10 * DAY + 10 * HOUR)
+          yield* pass("1 minute")
+          yield* told.until("ProactiveActionCompleted", 1)
+          const merged = yield* gw.submit(note({ metadata: { mergeKey: "k" } }))
+          move(-30 * MINUTE)
+          yield* pass("1 minute")
+          expect(yield* gw.outcome(merged.eventId)).toMatchObject({ state: "executed" })
+        })
+    )
+  )
+  it.effect("what was queued is judged again where a start finds it so", () =>
+    Effect.gen(function* () {
+      const file = yield* tempFile
+      const policies = { businessHours: { from: "09:00", to: "17:00" } }
+      yield* TestClock.setTime(10 * DAY)
+      const { eventId } = yield* Effect.provide(
+        Effect.flatMap(GatewayService, (gw) => gw.submit(note())),
+        gatewayOn(file, { policies })
+      )
+      yield* TestClock.setTime(10 * HOUR)
+      yield* Effect.gen(function* () {
+        const gw = yield* GatewayService
+        expect(yield* gw.outcome(eventId)).toMatchObject({ state: "executed", run: { state: "completed" } })
+      }).pipe(Effect.provide(gatewayOn(file, { policies })))
+    }).pipe(Effect.scoped)
+  )
+  it.effect("an agent's rest is over", () =>
+    ahead(
+      watching({ policies: { circuitBreaker: { maxFailures: 1, cooldownMs: MINUTE } } }, ({ taskDescription }) =>
+        taskDescription === "bad"
+          ? Effect.fail(new AgentRunError({ message: "no", retryable: false }))
+          : Effect.succeed(answerOf("done"))
+      ),
+      ({ move, pass }) =>
+        Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const bad = yield* gw.submit(note({ payload: { text: "bad" } }))
+          yield* gw.outcome(bad.eventId)
+          const waits = yield* gw.submit(note())
+          expect(waits.decision).toBe("queue")
+          move(-10 * DAY)
+          yield* pass("1 minute")
+          expect(yield* gw.outcome(waits.eventId)).toMatchObject({ run: { state: "completed" } })
+        })
+    )
+  )
+  it.effect("a minute's events are those of a minute, of a sender and of a chain", () =>
+    ahead(watching({ policies: { maxPerSenderPerMinute: 2, maxActionsPerHour: "unlimited" } }), ({ move, pass }) =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const say = Effect.map(gw.submit(note({ sender: "ada" })), ({ decision }) => decision)
+        expect([yield* say, yield* say, yield* say]).toEqual(["execute", "execute", "skip"])
+        move(-DAY)
+        expect([yield* say, yield* say, yield* say]).toEqual(["execute", "execute", "skip"])
+        yield* pass("61 seconds")
+        expect(yield* say).toBe("execute")
+      })
+    )
+  )
+  it.effect("a delivery is tried again", () => {
+    const terminal = channel((_, before) => (before === 0 ? refusal("not-sent", HOUR) : taken))
+    return ahead(watching({}, undefined, { channels: [terminal] }), ({ move, pass }) =>
+      Effect.gen(function* () {
+        const gw = yield* GatewayService
+        const told = yield* watch
+        yield* gw.submit(note({ replyTo: { channel: "test", target: "ada" } }))
+        yield* told.until("DeliveryPostponed", 1)
+        move(-DAY)
+        yield* pass("1 minute")
+        yield* told.until("DeliverySent", 1)
+        expect(terminal.messages).toHaveLength(2)
+      })
+    )
+  })
+  for (const [way, by] of [
+    ["back", -DAY],
+    ["on", DAY]
+  ] as const) {
+    it.effect(`N17: set ${way}, it makes a run neither longer nor shorter`, () =>
+      ahead(
+        watching({ limits: { runTimeoutMs: 10 * MINUTE, maxAttempts: 1 } }, () => Effect.never),
+        ({ move, pass }) =>
+          Effect.gen(function* () {
+            const gw = yield* GatewayService
+            const told = yield* watch
+            const { eventId } = yield* gw.submit(note())
+            yield* told.until("ProactiveActionInitiated", 1)
+            yield* pass("5 minutes")
+            move(by)
+            yield* pass("4 minutes")
+            expect((yield* gw.find(eventId))?.run?.state).toBe("running")
+            yield* pass("1 minute")
+            expect(yield* gw.outcome(eventId)).toMatchObject({
+              run: { error: "the run took longer than 600000 ms and was interrupted (limits.runTimeoutMs)" }
+            })
+          })
+      )
+    )
+  }
 })
 
 describe("the calendar", () => {

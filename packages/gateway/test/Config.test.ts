@@ -1045,6 +1045,19 @@ const EFFECTS: Readonly<Record<string, () => Effect.Effect<unknown, unknown>>> =
       [limits({}), "taken"],
       [limits({ maxWaitingRuns: 1 }), "overloaded"]
     ),
+  "limits.maxHeld": () =>
+    differ(
+      Effect.gen(function* () {
+        const hold = submit(event({ metadata: { mergeKey: "one" } }))
+        yield* hold
+        return yield* Effect.match(submit(event()), { onFailure: ({ message }) => message, onSuccess: () => "taken" })
+      }),
+      [limits({}), "taken"],
+      [
+        limits({ maxHeld: 1 }),
+        "as many events wait for their time or a person as may (limits.maxHeld: 1); try again in a second"
+      ]
+    ),
   "limits.maxConcurrentRuns": () =>
     differ(
       Effect.gen(function* () {

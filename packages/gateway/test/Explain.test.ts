@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Explanation, GatewayService, Policy, PolicyEngine, type RawInput } from "@postilion/gateway"
+import { Explanation, GatewayService, Policy, PolicyEngine, type RawInput, Reconfiguration } from "@postilion/gateway"
 import { Effect, Schema, TestClock } from "effect"
 import { gateway, stores, watch } from "./TestGateway.ts"
 
@@ -87,6 +87,42 @@ for (const [name, storeLayer] of stores) {
           expect(text).toContain(part)
         }
       }).pipe(Effect.provide(gateway(config)), Effect.provide(storeLayer))
+    )
+
+    it.scoped("says by which rule it was for its agent, as the rules were then", () =>
+      Effect.gen(function* () {
+        const reconfiguration = yield* Reconfiguration
+        const message = (sender: string) =>
+          submit({ source: "channel", sender, metadata: { channel: "mail", chatId: "c\n1" } })
+        const [bound, first, named] = [yield* message("ada"), yield* submit(), yield* submit({ agentId: "vip" })]
+        const { agents, routing: _, ...keys } = reconfiguration.current()
+        const routing = { bindings: [], default: "vip" }
+        yield* reconfiguration.change({ ...keys, agents, routing }, { changes: [], atRestart: [], by: "test" })
+        const then = yield* explain(bound)
+        expect(then).toMatchObject({
+          agentId: "vip",
+          route: { by: "routing.bindings[0]", conditions: { peer: "ada", chat: "c\n1" } }
+        })
+        expect(then.render()).toContain("\nrouted by routing.bindings[0]: chat c 1, peer ada\n")
+        const says = (eventId: string) => Effect.map(explain(eventId), (found) => [found.route, found.render()])
+        expect(yield* says(first)).toEqual([
+          { by: "agents" },
+          expect.stringContaining("the first of the agents has it")
+        ])
+        expect(yield* says(named)).toEqual([{ by: "agentId" }, expect.stringContaining("it names its agent")])
+        const now = yield* explain(yield* message("ada"))
+        expect(now).toMatchObject({ agentId: "vip", route: { by: "routing.default" } })
+        expect(now.render()).toContain("\nrouted by routing.default\n")
+      }).pipe(
+        Effect.provide(
+          gateway({
+            agents: { agent: {}, vip: {} },
+            routing: { bindings: [{ agentId: "vip", chat: "c\n1", peer: "ada" }] },
+            accessControl: { allowedSenders: ["ada"] }
+          })
+        ),
+        Effect.provide(storeLayer)
+      )
     )
 
     it.scoped("follows the chain of causes up to its beginning and down to its ends", () =>

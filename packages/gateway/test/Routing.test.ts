@@ -26,23 +26,38 @@ describe("E2: which agent an input is for", () => {
       { agentId: "personal", chat: "c1", channel: "mail", context: "group" as const }
     ]
   }
-  const cases: ReadonlyArray<readonly [string, RawInput, agentId: string, by: string]> = [
+  const cases: ReadonlyArray<readonly [string, RawInput, agentId: string, by: string, conditions?: object]> = [
     ["a rule of its context", message({ channel: "http" }), "personal", "routing.dm"],
     ["no rule of its context, and no default", message({ context: "channel" }), "first", "agents"],
-    ["a binding before a rule", message({ channel: "mail" }), "mail", "routing.bindings[0]"],
-    ["the more conditions", message({ channel: "mail", context: "group" }), "team", "routing.bindings[1]"],
-    ["the chat", message({ channel: "mail", context: "group", chatId: "c1" }), "personal", "routing.bindings[3]"],
+    ["a binding before a rule", message({ channel: "mail" }), "mail", "routing.bindings[0]", { channel: "mail" }],
+    [
+      "the more conditions",
+      message({ channel: "mail", context: "group" }),
+      "team",
+      "routing.bindings[1]",
+      { channel: "mail", context: "group" }
+    ],
+    [
+      "the chat",
+      message({ channel: "mail", context: "group", chatId: "c1" }),
+      "personal",
+      "routing.bindings[3]",
+      { chat: "c1", channel: "mail", context: "group" }
+    ],
     [
       "the sender before all else",
       message({ channel: "mail", context: "group", chatId: "c1" }, "eve"),
       "vip",
-      "routing.bindings[2]"
+      "routing.bindings[2]",
+      { peer: "eve" }
     ],
     ["what is no message has no context", { source: "webhook", payload: {} }, "first", "agents"],
     ["an agent that is named", { ...message({}), agentId: "vip" }, "vip", "agentId"]
   ]
-  for (const [name, input, agentId, by] of cases) {
-    it.effect(name, () => Effect.map(route(rules, input), (routed) => expect(routed).toEqual({ agentId, by })))
+  for (const [name, input, agentId, by, conditions] of cases) {
+    it.effect(name, () =>
+      Effect.map(route(rules, input), (routed) => expect(routed).toEqual({ agentId, by, conditions }))
+    )
   }
 
   it.effect("a job that names no agent is for the default one", () =>

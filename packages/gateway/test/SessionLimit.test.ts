@@ -157,3 +157,66 @@ describe("what waits in a session is bounded", () => {
     )
   }
 })
+
+describe("what waits in the gateway is bounded, also where all of it comes at once", () => {
+  const unlimited = { maxActionsPerHour: "unlimited", dailyTokenBudget: "unlimited" } as const
+  const flood = (input: (n: number) => RawInput) =>
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const outcomes = yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, n) => n),
+        (n) => Effect.either(gw.submit(input(n))),
+        { concurrency: "unbounded" }
+      )
+      const taken = outcomes.flatMap((outcome) => (outcome._tag === "Right" ? [outcome.right.eventId] : []))
+      const refused = outcomes.flatMap((outcome) => (outcome._tag === "Left" ? [outcome.left] : []))
+      expect(refused.every(({ reason, retryAfterSeconds }) => reason === "overloaded" && retryAfterSeconds === 1)).toBe(
+        true
+      )
+      expect(yield* (yield* Store).find("events", {})).toHaveLength(taken.length)
+      return taken
+    })
+  const own = (n: number): RawInput => ({ source: "webhook", payload: { n }, idempotencyKey: `key-${n}` })
+
+  it.effect(
+    "runs of an agent, besides those that may begin; a delivery that is repeated is answered all the same",
+    () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        yield* Effect.gen(function* () {
+          const gw = yield* GatewayService
+          const taken = yield* flood(own)
+          expect(taken).toHaveLength(5)
+          expect((yield* gw.status()).pending).toMatchObject({ running: 2, waiting: 3 })
+          expect(yield* gw.submit(own(0))).toMatchObject({ duplicate: true, eventId: taken[0] })
+          yield* Deferred.succeed(gate, undefined)
+          yield* Effect.forEach(taken, gw.outcome)
+          expect((yield* gw.submit(own(100))).decision).toBe("execute")
+        }).pipe(
+          Effect.provide(
+            gateway({ policies: unlimited, limits: { maxConcurrentRuns: 2, maxWaitingRuns: 3 } }, untilOpen(gate)).pipe(
+              Layer.provideMerge(StoreMemory.layer)
+            )
+          )
+        )
+      })
+  )
+  it.effect("events that are held, for whatever they wait; there is room again once they have ended", () =>
+    Effect.gen(function* () {
+      const gw = yield* GatewayService
+      const kinds = [{ mergeKey: "a" }, { category: "deploy" }, { mergeKey: "b" }]
+      const taken = yield* flood((n) => ({ ...own(n), metadata: kinds[n] ?? { category: "deploy" } }))
+      expect(taken).toHaveLength(4)
+      expect((yield* gw.status()).pending).toMatchObject({ merging: 2, awaitingApproval: 2 })
+      yield* TestClock.adjust("5 minutes")
+      yield* gw.outcome(taken[0] ?? "")
+      expect((yield* gw.submit(own(100))).decision).toBe("execute")
+    }).pipe(
+      Effect.provide(
+        gateway({ policies: { ...unlimited, requireApprovalFor: ["deploy"] }, limits: { maxHeld: 4 } }).pipe(
+          Layer.provideMerge(StoreMemory.layer)
+        )
+      )
+    )
+  )
+})

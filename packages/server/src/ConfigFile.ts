@@ -51,6 +51,7 @@ export interface Loaded {
 /** Bytes: a larger file is none that somebody wrote. */
 const LARGEST = 1_048_576
 const REDACTED = "<redacted>"
+const MEMORY = ":memory:"
 
 export const shape = shapeOf(PostilionConfig.ast)
 
@@ -92,6 +93,9 @@ const secretsBeside = (file: string) => (name: string) => {
     return { problem: `cannot read ${path}: ${whyNot(cause)}` }
   }
 }
+
+/** A path means the same wherever a command is typed: as one of a secret, it is read from the configuration's folder. */
+const pathBeside = (file: string) => (name: string) => (name === MEMORY ? name : resolve(dirname(file), name))
 
 const isBelow = (path: Path, above: Path): boolean => above.every((part, i) => path[i] === part)
 
@@ -162,8 +166,9 @@ export const parse = (
   { env = process.env, ...options }: LoadOptions = {}
 ): Either.Either<Loaded, GatewayConfigError> => {
   const source = read(text)
+  const pathOf = pathBeside(file)
   const placed =
-    source.root === undefined ? undefined : place(source.root, shape, { env, readSecret: secretsBeside(file) })
+    source.root === undefined ? undefined : place(source.root, shape, { env, readSecret: secretsBeside(file), pathOf })
   const hidden = placed?.hidden ?? []
   const notices: Array<FileNotice> = source.faults.map(({ at, message }) => noticeAt(source, file, at, [], message))
   for (const { at, message, path } of placed?.faults ?? []) notices.push(noticeAt(source, file, at, path, message))
@@ -173,7 +178,8 @@ export const parse = (
     notices.push(noticeAt(source, file, source.root.at, [], `${what}; write \`{}\` for the defaults alone`))
   } else if (placed !== undefined) {
     const checked = check(placed.value, shape, { env, ...options })
-    if (Either.isRight(checked)) config = checked.right
+    // Also where it is not written.
+    if (Either.isRight(checked)) config = { ...checked.right, storage: pathOf(checked.right.storage) }
     else {
       for (const { message, path } of checked.left) {
         const found = placeOf(placed.places, path)

@@ -18,7 +18,8 @@ import { runs } from "./api/Runs.ts"
 import { sessions } from "./api/Sessions.ts"
 import { tokens } from "./api/Tokens.ts"
 import * as Conversations from "./Conversations.ts"
-import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+import * as Cors from "./Cors.ts"
+import { type Answering, type Handler, type HttpHead, HttpListener } from "./HttpListener.ts"
 import { Push } from "./push/Push.ts"
 import * as Stopping from "./Stopping.ts"
 
@@ -63,15 +64,8 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
     const readable = yield* documents
     const operations = Operations.make(handlers, { maxBodyBytes: { "sessions.import": LARGEST_IMPORT } })
 
-    const answering = (head: HttpHead): Answering => {
+    const operate = (head: HttpHead): Answering => {
       const { headers, method, path } = head
-      if (path.startsWith(`${WEBHOOKS}/`)) {
-        // Only browsers name an origin. Where nothing is signed, it is all there is to tell their pages apart.
-        const fromPage = headers.origin === undefined ? Either.void : access.checkOrigin(headers)
-        if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
-        return (rawBody) => (respond) =>
-          webhooks.unsafeHandle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody }, respond)
-      }
       const text = readable.get(path)
       if (text !== undefined) {
         if (method !== "GET" && method !== "HEAD") return Effect.succeed(Problem.methodNotAllowed(method, "GET, HEAD"))
@@ -82,14 +76,36 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
       if (found === undefined) return Effect.succeed(Problem.problem(404, `there is nothing at ${path}`))
       const operation = found.operations.get(method === "HEAD" ? "GET" : method)
       if (operation === undefined) {
-        const methods = [...found.operations.keys()].map((method) => (method === "GET" ? "GET, HEAD" : method))
-        return Effect.succeed(Problem.methodNotAllowed(method, methods.join(", ")))
+        const methods = [...found.operations.keys()]
+          .map((method) => (method === "GET" ? "GET, HEAD" : method))
+          .join(", ")
+        const { origin } = headers
+        // A browser asks it for a page, without a token: what may be asked is no secret.
+        return method === "OPTIONS" && origin !== undefined && Either.isRight(access.checkOrigin(headers))
+          ? Effect.succeed(Cors.preflight(origin, methods))
+          : Effect.succeed(Problem.methodNotAllowed(method, methods))
       }
       if (operation.action === undefined) return operation.answering(head, found.parts, undefined)
       const admitted = access.admit(head, operation.action)
       return Either.isLeft(admitted)
         ? Effect.succeed(Access.answerOf(admitted.left))
         : operation.answering(head, found.parts, admitted.right)
+    }
+    const answering: Handler = (head) => {
+      const { headers, method, path } = head
+      const { origin } = headers
+      if (path.startsWith(`${WEBHOOKS}/`)) {
+        // Only browsers name an origin. Where nothing is signed, it is all there is to tell their pages apart.
+        const fromPage = origin === undefined ? Either.void : access.checkOrigin(headers)
+        if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
+        return {
+          onBody: (rawBody, respond) =>
+            webhooks.unsafeHandle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody }, respond)
+        }
+      }
+      return origin === undefined || Either.isLeft(access.checkOrigin(headers))
+        ? operate(head)
+        : Cors.readable(origin, operate(head))
     }
 
     yield* supervise("http listener", listener.accepting)

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
 import { ChannelConnectionError, supervise } from "@postilion/gateway"
@@ -39,12 +39,9 @@ export interface HttpHead {
 
 export type Answer = Problem.HttpAnswer | StreamedAnswer
 
-/** Answers by calling `respond`, once; for plain code, which needs no fiber. */
-export type Answered = (respond: (answer: Problem.HttpAnswer) => void) => void
-
 /** What a request is answered once its body has arrived. */
 export interface Reading {
-  (body: Uint8Array): Effect.Effect<Answer> | Answered
+  (body: Uint8Array): Effect.Effect<Answer>
   /** Bytes it may have, where that is more than `maxBodyBytes` of the listener. */
   readonly maxBodyBytes?: number
 }
@@ -52,7 +49,12 @@ export interface Reading {
 /** What a request is answered, known from its head: at once, or once its body has arrived. */
 export type Answering = Effect.Effect<Answer> | Reading
 
-export type Handler = (head: HttpHead) => Answering
+/** The same in plain code, which costs no fiber: once the body has arrived, it is answered by calling `respond`, once. */
+export interface Responding {
+  readonly onBody: (body: Uint8Array, respond: (answer: Problem.HttpAnswer) => void) => void
+}
+
+export type Handler = (head: HttpHead) => Answering | Responding
 
 /** Takes a connection over that asks to speak another protocol. */
 export type UpgradeHandler = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -61,7 +63,7 @@ export interface HttpListenerShape {
   readonly address: HttpAddressShape
   /** Hands every request but `/livez` to `handler`, from now until the scope closes. Before and after, they are answered 503. */
   readonly serve: (handler: Handler) => Effect.Effect<void, never, Scope.Scope>
-  /** Hands every request to upgrade to `handler`, until the scope closes. Before and after, they are requests like others. */
+  /** Hands every request to become a WebSocket to `handler`, until the scope closes. Before and after, they are requests like others. */
   readonly upgrade: (handler: UpgradeHandler) => Effect.Effect<void, never, Scope.Scope>
   /** Takes connections, at the same address again where it had stopped to. Fails when it cannot, or could not take one. */
   readonly accepting: Effect.Effect<never, ChannelConnectionError>
@@ -149,6 +151,22 @@ export const headOf = (request: IncomingMessage): HttpHead => {
   }
 }
 
+const ASKED = Symbol("upgrade")
+
+/**
+ * A request that offers to speak another protocol than WebSocket, as clients of HTTP/2 do (`Upgrade: h2c`), is one like others: an
+ * offer may be passed over (RFC 9110, 7.8). Node.js goes by `upgrade`, and would hand all of them on, without their bodies.
+ */
+class Incoming extends IncomingMessage {
+  declare [ASKED]: boolean | undefined
+  get upgrade(): boolean {
+    return this[ASKED] === true && (this.method === "CONNECT" || /^websocket$/i.test(this.headers.upgrade ?? ""))
+  }
+  set upgrade(asked: boolean) {
+    this[ASKED] = asked
+  }
+}
+
 const make = (options: HttpListenerOptions) =>
   Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
@@ -190,14 +208,25 @@ const make = (options: HttpListenerOptions) =>
       })
     }
 
-    const answerRead = (response: ServerResponse, reading: Reading, body: Uint8Array): void => {
-      try {
-        const answered = reading(body)
-        if (typeof answered === "function") answered((known) => send(response, known))
-        else answer(response, answered)
-      } catch (defect) {
-        answer(response, Effect.die(defect))
-      }
+    /** Gives a request's body to `next`, whose defects are logged, and answered 500. */
+    const read = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      maxBodyBytes = 0,
+      next: (body: Uint8Array) => void
+    ): void => {
+      const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
+      readBody(request, limits, (body) => {
+        if (!(body instanceof Uint8Array)) {
+          send(response, body)
+          return
+        }
+        try {
+          next(body)
+        } catch (defect) {
+          answer(response, Effect.die(defect))
+        }
+      })
     }
 
     // Plain code: this is the door's hot path. An Effect is run once per request at most, by `answer`.
@@ -211,23 +240,20 @@ const make = (options: HttpListenerOptions) =>
       }
       const answering = handler?.(head)
       if (answering === undefined) send(response, closed)
-      else if (typeof answering !== "function") answer(response, answering)
-      else {
-        const { maxBodyBytes = 0 } = answering
-        const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
-        readBody(request, limits, (body) => {
-          if (body instanceof Uint8Array) answerRead(response, answering, body)
-          else send(response, body)
-        })
-      }
+      else if ("onBody" in answering) {
+        const respond = (answered: Problem.HttpAnswer): void => send(response, answered)
+        read(request, response, undefined, (body) => answering.onBody(body, respond))
+      } else if (typeof answering !== "function") answer(response, answering)
+      else read(request, response, answering.maxBodyBytes, (body) => answer(response, answering(body)))
     }
 
     const server = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        if (options.tls === undefined) return createServer(onRequest)
+        if (options.tls === undefined) return createServer({ IncomingMessage: Incoming }, onRequest)
         const { contents } = options.tls
         // Where it is said who issues clients' certificates, whoever has none from there gets no connection.
-        return createSecureServer({ ...contents, requestCert: contents.ca !== undefined }, onRequest)
+        const secured = { ...contents, requestCert: contents.ca !== undefined, IncomingMessage: Incoming }
+        return createSecureServer(secured, onRequest)
       }),
       (server) =>
         Effect.async<void>((resume) => {

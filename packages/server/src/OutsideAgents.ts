@@ -43,10 +43,10 @@ interface Assignment {
   readonly task: RunTask
   readonly config: OutsideAgent
   readonly outcome: Deferred.Deferred<RunResult, AgentRunError>
-  /** Wakes who watches the lease, once somebody has it. */
-  readonly taken: Deferred.Deferred<void>
+  /** Somebody is to have it. */
+  readonly taken: Deferred.Deferred<Server>
   holder: Server | undefined
-  /** Unix milliseconds. */
+  /** Unix milliseconds; 0 until its holder is told of it. */
   leaseUntil: number
   /** What it is known to have used. */
   usage: Usage | undefined
@@ -72,7 +72,7 @@ const make = (config: OutsideConfig) =>
     }
     /** Gives it to who has the fewest; of those, to whose turn it is. */
     const assign = (assignment: Assignment): void => {
-      const { config, id, task } = assignment
+      const { task } = assignment
       let least: Server | undefined
       for (const server of servers.values()) {
         if (!isThere(server, task.agent.id) || server.tasks.size >= server.concurrency) continue
@@ -83,9 +83,14 @@ const make = (config: OutsideConfig) =>
       servers.set(least.connection, least)
       least.tasks.add(assignment)
       assignment.holder = least
+      Deferred.unsafeDone(assignment.taken, Exit.succeed(least))
+    }
+    /** Tells its holder. From here on it is under a lease. */
+    const hand = (assignment: Assignment, { connection }: Server): void => {
+      const { config, id, task } = assignment
       assignment.leaseUntil = clock.unsafeCurrentTimeMillis() + config.leaseMs
       const { agent, event } = task
-      least.connection.tell(
+      connection.tell(
         frameOf("TASK", {
           task: id,
           runId: task.runId,
@@ -112,7 +117,6 @@ const make = (config: OutsideConfig) =>
           leaseUntil: new Date(assignment.leaseUntil).toISOString()
         })
       )
-      Deferred.unsafeDone(assignment.taken, Exit.void)
     }
     /** Somebody may take more: first what waits in its attempt, then what waits for its turn. */
     const changed = (): void => {
@@ -131,7 +135,6 @@ const make = (config: OutsideConfig) =>
     /** Fails when the lease ends. */
     const expiry = (assignment: Assignment): Effect.Effect<never, AgentRunError> =>
       Effect.gen(function* () {
-        yield* Deferred.await(assignment.taken)
         while (true) {
           const left = assignment.leaseUntil - (yield* Clock.currentTimeMillis)
           if (left > 0) yield* Effect.sleep(left)
@@ -160,11 +163,19 @@ const make = (config: OutsideConfig) =>
           assign(assignment)
           return assignment
         }),
-        (assignment) => Effect.raceFirst(Deferred.await(assignment.outcome), expiry(assignment)),
+        (assignment) =>
+          Effect.gen(function* () {
+            const server = yield* Deferred.await(assignment.taken)
+            const { client, principal } = server.connection
+            // Nobody has a task before it is recorded that they do.
+            yield* task.onAssigned?.({ principal: principal.name, client }) ?? Effect.void
+            hand(assignment, server)
+            return yield* Effect.raceFirst(Deferred.await(assignment.outcome), expiry(assignment))
+          }),
         (assignment, exit) =>
           Effect.sync(() => {
-            const { holder, id } = assignment
-            if (holder !== undefined && !answered.has(id)) {
+            const { holder, id, leaseUntil } = assignment
+            if (holder !== undefined && leaseUntil > 0 && !answered.has(id)) {
               const reason = Exit.isInterrupted(exit) ? "the run was ended" : "the lease has ended"
               holder.connection.tell(frameOf("CANCEL", { task: id, reason }))
             }

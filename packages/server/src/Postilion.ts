@@ -121,7 +121,7 @@ export const layer = (
   Layer.unwrapEffect(Effect.map(decodeConfig(config), (decoded) => build(decoded, options)))
 
 export interface FileOptions extends Gateway.GatewayOptions {
-  /** What holds whatever the file says. Default: nothing. */
+  /** What holds whatever the file says; a path is read from where the process was started. Default: nothing. */
   readonly set?: Partial<Pick<PostilionConfig, "host" | "port" | "storage" | "observability">>
 }
 

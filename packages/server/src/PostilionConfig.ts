@@ -15,6 +15,7 @@ import { OneOf } from "@postilion/gateway/domain/OneOf"
 import { Config, Effect, Option, Redacted, Schema } from "effect"
 import { AgentConfig, agentProblems } from "./agents/AgentConfig.ts"
 import { Channels } from "./Channels.ts"
+import { FilePath } from "./config/FilePath.ts"
 import { ObservabilityConfig } from "./Observability.ts"
 import { OutsideConfig, outsideProblems } from "./OutsideConfig.ts"
 import { isSubnet } from "./Peers.ts"
@@ -72,7 +73,7 @@ const Subnet = Schema.String.pipe(
 
 export const AuditConfig = Schema.Struct({
   signingKeyFile: optional(
-    Schema.NonEmptyString,
+    FilePath,
     "A file with an Ed25519 private key in PEM (PKCS #8) that checkpoints are signed with. Default: nothing is signed."
   ),
   checkpointEvery: withDefault(between(2, 1_000_000), 1_000, "Records between two signed checkpoints.")
@@ -80,10 +81,10 @@ export const AuditConfig = Schema.Struct({
 export type AuditConfig = typeof AuditConfig.Type
 
 export const SslConfig = Schema.Struct({
-  cert: required(Schema.NonEmptyString, "The certificate in PEM, with those that lead to its root after it."),
-  key: required(Schema.NonEmptyString, "Its private key in PEM, without a passphrase."),
+  cert: required(FilePath, "The certificate in PEM, with those that lead to its root after it."),
+  key: required(FilePath, "Its private key in PEM, without a passphrase."),
   clientCa: optional(
-    Schema.NonEmptyString,
+    FilePath,
     "Certificates in PEM of who issues clients' certificates; whoever has none from there gets no connection. Default: none is asked for."
   )
 })
@@ -98,11 +99,7 @@ export const PostilionConfig = Schema.Struct({
     { agent: AGENT },
     "By id. What names no agent, and no rule routes, is for the first. Default: one called `agent`."
   ),
-  storage: withDefault(
-    Schema.NonEmptyString,
-    "./postilion.sqlite",
-    "The SQLite file the records are in, or `:memory:`."
-  ),
+  storage: withDefault(FilePath, "./postilion.sqlite", "The SQLite file the records are in, or `:memory:`."),
   host: withDefault(
     Schema.NonEmptyString,
     "127.0.0.1",

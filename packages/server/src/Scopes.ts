@@ -31,6 +31,9 @@ const TABLE = {
   "events.submit": operate,
   /** To read what became of an event one sent. */
   "events.own": everyone,
+  "runs.read": read,
+  /** To ask which agent something would be for. */
+  route: read,
   "approvals.list": read,
   "approvals.approve": operate,
   "approvals.deny": operate,

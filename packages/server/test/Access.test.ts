@@ -96,6 +96,55 @@ describe("break-ins", () => {
     }).pipe(Effect.provide(server()))
   )
 
+  it.scoped("a page of an allowed origin may ask, and its browser shows it the answers", () => {
+    const console = "https://console.example.com"
+    return Effect.gen(function* () {
+      const ask = (path: string, origin: string, init: RequestInit = {}) =>
+        request(path, { ...init, headers: { ...bearer, origin, ...init.headers } })
+      // As a browser asks first where a page sends a token, which it does not send along.
+      const preflight = (path: string, origin: string) =>
+        request(path, {
+          method: "OPTIONS",
+          headers: {
+            origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization"
+          }
+        })
+      const asked = yield* preflight("/chat", console)
+      expect(asked.status).toBe(200)
+      expect(Object.fromEntries(asked.headers)).toMatchObject({
+        "access-control-allow-origin": console,
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "authorization, content-type",
+        vary: "origin"
+      })
+      const shown = { "access-control-allow-origin": console, vary: "origin" }
+      const json = { "content-type": "application/json" }
+      for (const [path, init, status] of [
+        ["/status", {}, 200],
+        ["/chat", { method: "POST", headers: json, body: '{"text":"hi"}' }, 200],
+        ["/chat", { method: "POST", headers: json, body: "{" }, 400],
+        ["/audit/export", {}, 200],
+        ["/openapi.json", {}, 200],
+        ["/nowhere", {}, 404]
+      ] as const) {
+        const answer = yield* ask(path, console, init)
+        expect(answer.status, path).toBe(status)
+        expect(Object.fromEntries(answer.headers), path).toMatchObject(shown)
+      }
+      const evil = "https://evil.example.com"
+      for (const answer of [
+        yield* preflight("/chat", evil),
+        yield* ask("/status", evil),
+        yield* request("/status", as(ADA))
+      ]) {
+        expect(answer.headers.get("access-control-allow-origin")).toBe(null)
+      }
+      expect((yield* preflight("/chat", evil)).status).toBe(405)
+    }).pipe(Effect.provide(server({ allowedOrigins: [console] })))
+  })
+
   it.scoped("X7: a name that was made to point here is not this gateway's (DNS rebinding)", () =>
     Effect.gen(function* () {
       const { port } = yield* HttpAddress

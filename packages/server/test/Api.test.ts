@@ -1,11 +1,11 @@
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as ApiClient from "@postilion/client/ApiClient"
-import { AuditLog, GatewayService, Journal, SessionStore } from "@postilion/gateway"
+import { AgentRunError, AuditLog, GatewayService, Journal, type RawInput, SessionStore } from "@postilion/gateway"
 import { HttpAddress } from "@postilion/server"
 import { Effect, Stream } from "effect"
 import { start, urlOf } from "./ChildServer.ts"
-import { ADA, as, eventually, MALLORY, request, requestAt, say, server } from "./Support.ts"
+import { ADA, as, eventually, MALLORY, request, requestAt, result, say, server } from "./Support.ts"
 
 const client = (token: string | undefined = ADA) =>
   Effect.flatMap(HttpAddress, ({ url }) => ApiClient.make({ baseUrl: url, token })).pipe(
@@ -78,6 +78,66 @@ describe("events over HTTP", () => {
       expect(yield* problem(all((yield* client("wrong")).audit.export))).toMatchObject({ status: 401 })
       expect(yield* (yield* client(undefined)).health.ready()).toEqual({ status: "ready" })
     }).pipe(Effect.provide(server()))
+  )
+})
+
+describe("runs over HTTP", () => {
+  it.scoped("are listed a page at a time, by agent, state and session, and shown one by one", () =>
+    Effect.gen(function* () {
+      const { runs } = yield* client()
+      const gateway = yield* GatewayService
+      const run = (text: string, more: Partial<RawInput>) =>
+        Effect.gen(function* () {
+          const { eventId } = yield* gateway.submit({ source: "a2a", payload: { text }, ...more })
+          return (yield* gateway.outcome(eventId)).run?.id ?? ""
+        })
+      const [first, second, third] = [
+        yield* run("one", { sessionKey: "ops" }),
+        yield* run("fail", { agentId: "other", sessionKey: "ops" }),
+        yield* run("three", { agentId: "other" })
+      ]
+      const page = yield* runs.list({ urlParams: { limit: 2 } })
+      expect(page.runs.map(({ id }) => id)).toEqual([third, second])
+      expect(page.runs[0]).not.toHaveProperty("text")
+      const rest = yield* runs.list({ urlParams: { limit: 2, cursor: page.next ?? "" } })
+      expect(rest).toMatchObject({ runs: [{ id: first, sessionKey: "ops" }], next: null })
+      const listed = (urlParams: Parameters<typeof runs.list>[0]["urlParams"]) =>
+        Effect.map(runs.list({ urlParams }), ({ next, runs }) => [...runs.map(({ id }) => id), next])
+      expect(yield* listed({ limit: 3 })).toEqual([third, second, first, null])
+      expect(yield* listed({ agentId: "other" })).toEqual([third, second, null])
+      expect(yield* listed({ state: "failed" })).toEqual([second, null])
+      expect(yield* listed({ sessionKey: "ops" })).toEqual([second, first, null])
+      expect(yield* listed({ sessionKey: "ops", agentId: "agent" })).toEqual([first, null])
+      const [one, cursor] = yield* listed({ agentId: "other", limit: 1 })
+      expect(one).toBe(third)
+      expect(yield* listed({ agentId: "other", limit: 1, cursor: cursor ?? "" })).toContain(second)
+      expect(yield* listed({ state: "running" })).toEqual([null])
+      const shown = yield* runs.show({ path: { id: first } })
+      expect(shown).toMatchObject({
+        id: first,
+        agentId: "agent",
+        state: "completed",
+        attempt: 1,
+        text: expect.stringContaining("one"),
+        task: expect.stringContaining("one"),
+        inputTokens: 10
+      })
+      expect(shown.endedAt).toBeInstanceOf(Date)
+      expect(yield* runs.show({ path: { id: second } })).toMatchObject({ state: "failed", error: "no" })
+      expect(yield* problem(runs.show({ path: { id: "run_none" } }))).toMatchObject({
+        status: 404,
+        detail: 'there is no run "run_none"'
+      })
+      expect(yield* problem(runs.list({ urlParams: { cursor: "yesterday" } }))).toMatchObject({ status: 422 })
+    }).pipe(
+      Effect.provide(
+        server({ agents: { agent: {}, other: {} } }, (task) =>
+          task.payloadText.includes("fail")
+            ? new AgentRunError({ message: "no", retryable: false })
+            : Effect.succeed(result(`done: ${task.payloadText}`))
+        )
+      )
+    )
   )
 })
 

@@ -1,5 +1,5 @@
 import { chmodSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { join, resolve } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { ConfigFile } from "@postilion/server"
 import { Effect, Either, Redacted } from "effect"
@@ -53,7 +53,7 @@ access_control: { allowed_senders: [ada] }
 `)
     expect(config).toMatchObject({
       webSocket: { maxConnections: 50, heartbeatIntervalMs: 15_000, reconnectTimeoutMs: 90_000 },
-      ssl: { cert: "a.crt", key: "a.key" },
+      ssl: { cert: resolve("a.crt"), key: resolve("a.key") },
       accessControl: { allowedSenders: ["ada"] },
       tokens: { operator: { scopes: ["operator"] } }
     })
@@ -126,6 +126,21 @@ access_control: { allowed_senders: [ada] }
       })
     })
   )
+
+  it("reads every path from the folder of the file, also the one nobody wrote", () => {
+    const at = (text: string) =>
+      Either.getOrThrow(ConfigFile.parse(text, "/etc/postilion/gateway.yaml", { env: { STATE: "../state" } })).config
+    expect(at("{}").storage).toBe("/etc/postilion/postilion.sqlite")
+    expect(at("storage: ':memory:'").storage).toBe(":memory:")
+    expect(at("storage: /srv/ops.sqlite").storage).toBe("/srv/ops.sqlite")
+    expect(at("storage: ${STATE}/ops.sqlite").storage).toBe("/etc/state/ops.sqlite")
+    expect(
+      at("ssl: { cert: ./a.crt, key: keys/a.key, clientCa: ../ca.crt }\naudit: { signingKeyFile: audit.pem }")
+    ).toMatchObject({
+      ssl: { cert: "/etc/postilion/a.crt", key: "/etc/postilion/keys/a.key", clientCa: "/etc/ca.crt" },
+      audit: { signingKeyFile: "/etc/postilion/audit.pem" }
+    })
+  })
 
   it("says of every value where it came from", () => {
     const { settings } = parse("port: ${PORT}\npolicies:\n  dailyTokenBudget: 5\n")

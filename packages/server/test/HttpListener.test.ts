@@ -48,6 +48,29 @@ describe("HttpListener", () => {
     }).pipe(Effect.provide(listener))
   )
 
+  it.scoped("an offer to speak another protocol than WebSocket is passed over, and what is sent with it is read", () =>
+    Effect.gen(function* () {
+      const { serve, upgrade } = yield* HttpListener.HttpListener
+      yield* upgrade((_, socket) => socket.end("HTTP/1.1 426 Taken\r\ncontent-length: 0\r\n\r\n"))
+      yield* serve(({ method }) =>
+        method === "POST"
+          ? (body: Uint8Array) => Effect.succeed(said(new TextDecoder().decode(body)))
+          : Effect.succeed(said("read"))
+      )
+      // As the HTTP client of Java asks, and curl --http2.
+      const offer =
+        "host: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+      const posted = yield* rawConnection
+      posted.socket.write(`POST / HTTP/1.1\r\n${offer}content-length: 5\r\n\r\nhello`)
+      expect(yield* posted.received(/hello/)).toContain("200 OK")
+      posted.socket.write(`GET / HTTP/1.1\r\n${offer}\r\n`)
+      expect(yield* posted.received(/read/)).not.toContain("426")
+      const socket = yield* rawConnection
+      socket.socket.write("GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: WebSocket\r\n\r\n")
+      expect(yield* socket.received(/\r\n\r\n/)).toContain("426 Taken")
+    }).pipe(Effect.provide(listener))
+  )
+
   it.scoped("sends an answer as it comes, no faster than it is read", () =>
     Effect.gen(function* () {
       const { serve } = yield* HttpListener.HttpListener

@@ -95,6 +95,7 @@ describe("the OpenAPI document", () => {
         yield* ask(`switches.${verb}Agent`, { path: { agentId: "agent" } })
       }
       for (const id of ["gateway.status", "gateway.metrics", "gateway.agents", "gateway.release"]) yield* ask(id)
+      yield* ask("gateway.route", { query: { source: "channel", context: "group", chat: "c1", peer: "ada" } })
       yield* ask("gateway.budget", { query: { from: "1970-01-01" } })
 
       const made = yield* ask("tokens.create", { body: { name: "bob", scopes: ["viewer"], expiresInSeconds: 60 } })
@@ -134,6 +135,9 @@ describe("the OpenAPI document", () => {
 
       yield* ask("switches.pause")
       const held = yield* ask("events.submit", { body: { payload: null } })
+      const query = { state: "pending", agentId: "agent", limit: "5" }
+      const runs = yield* ask("runs.list", { query })
+      yield* ask("runs.show", { path: { id: idIn(runs.body.runs) } })
       yield* ask("runs.abort", { path: { id: text(held.body.eventId) } })
       yield* ask("switches.resume")
 

@@ -1,7 +1,7 @@
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Client, connect, TaskError } from "@postilion/client"
-import { GatewayService } from "@postilion/gateway"
+import { AuditLog, GatewayService } from "@postilion/gateway"
 import { HttpAddress, type PostilionConfigInput } from "@postilion/server"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
 import { cable } from "./Cable.ts"
@@ -126,6 +126,40 @@ describe("an agent outside", { timeout: 60_000 }, () => {
         // What the first one had used is charged too.
         expect((yield* status).budget).toMatchObject({ used: 130, reserved: 0 })
       }).pipe(Effect.provide(serving()))
+  )
+
+  it.scoped("who had which attempt is in the audit before they have it, and in what explains the event", () =>
+    Effect.gen(function* () {
+      const audit = yield* AuditLog
+      const assigned = (eventId: string) =>
+        Effect.map(audit.query({ eventId, kind: "run.assigned" }), (records) =>
+          records.map(({ data: { attempt, by, client } }) => [attempt, by, client])
+        )
+      const ann = yield* atWork(ANN)
+      const { eventId } = yield* submit("look")
+      const [first] = yield* tasks(ann, 1)
+      expect(yield* assigned(eventId)).toEqual([[1, "ann", "wire 1"]])
+      expect((yield* find(eventId))?.run?.worker).toEqual({ principal: "ann", client: "wire 1" })
+      yield* serve(ann, { agents: [] })
+      yield* ann.ask("task.fail", { task: first, message: "busy", retryable: true, retryAfterMs: 0 })
+      yield* eventually(analyst, (one) => one?.waiting === 1)
+      // Nobody has the attempt that waits for somebody to take it.
+      expect(yield* assigned(eventId)).toHaveLength(1)
+      const bea = yield* atWork(BEA)
+      yield* TestClock.adjust("1 second")
+      const [second] = yield* tasks(bea, 1)
+      yield* bea.ask("task.complete", { task: second, text: "done", usage: USAGE })
+      expect((yield* outcome(eventId)).run).toMatchObject({ state: "completed", worker: { principal: "bea" } })
+      const [, [attempt, by] = []] = yield* assigned(eventId)
+      expect([`${attempt}`, by]).toEqual([String(second).split("/")[1], "bea"])
+      const explained = yield* (yield* GatewayService).explain(eventId)
+      expect(explained?.runs).toMatchObject([{ worker: { principal: "bea", client: "wire 1" } }])
+      expect(explained?.render()).toContain("by bea (wire 1) after")
+      // One that runs inside has nobody to name.
+      const { eventId: inside } = yield* submit("hello", "agent")
+      expect((yield* outcome(inside)).run?.worker).toBeUndefined()
+      expect(yield* assigned(inside)).toEqual([])
+    }).pipe(Effect.provide(serving()))
   )
 
   it.scoped("a lease that is renewed goes on, also from another connection; one that is not has ended", () =>

@@ -15,6 +15,8 @@ const EXPECTED: { readonly [A in Action]: string } = {
   "events.show": "o  v",
   "events.explain": "o  v",
   "events.own": "oacv",
+  "runs.read": "o  v",
+  route: "o  v",
   "approvals.list": "o  v",
   "approvals.approve": "o   ",
   "approvals.deny": "o   ",

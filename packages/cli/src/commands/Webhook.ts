@@ -1,25 +1,19 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
-import type { WebhookConfig } from "@postilion/gateway/domain/Config"
-import { Clock, Effect, Random } from "effect"
+import { Clock, Effect, Random, Redacted } from "effect"
 import { load } from "../Configuration.ts"
 import { failed, temporary } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { bytesOf } from "../Input.ts"
 import { paint, print, printJson, say } from "../Output.ts"
 import { target } from "../Reach.ts"
-import { headersOf } from "../Signing.ts"
 
 const path = Args.text({ name: "path" }).pipe(
   Args.withDescription("The `path` of one of the configuration's webhooks, such as /github.")
 )
 const delivery = {
   path,
-  event: Flags.optional(
-    "event",
-    "name",
-    "What happened: `push`, `deployment`. Default: `push`, of generic ones `note`."
-  ),
+  event: Flags.optional("event", "name", "What happened: `deployment`. Default: an example, of `github` a `push`."),
   data: Flags.optional("data", "json", "What is sent. Default: an example."),
   file: Flags.optional("file", "file", "A file with what is sent, byte for byte; - is what is piped in."),
   id: Flags.optional("id", "id", "The delivery's id; the same one is known already. Default: a new one.")
@@ -31,11 +25,6 @@ interface Wanted extends Pick<Flags.Connected, "config"> {
   readonly file: string | undefined
   readonly id: string | undefined
 }
-
-const example = (webhook: WebhookConfig, event: string): object =>
-  webhook.adapter === "github"
-    ? { repository: { full_name: "example/hello" }, sender: { login: "postilion" } }
-    : { type: event, text: "hello from postilion" }
 
 /** What is to be sent, as its sender would. */
 const prepare = ({ config: given, data, event, file, id, path }: Wanted) =>
@@ -49,12 +38,16 @@ const prepare = ({ config: given, data, event, file, id, path }: Wanted) =>
         paths === "" ? "add one under `webhooks`" : `there are: ${paths}`
       )
     }
-    const name = event ?? (webhook.adapter === "github" ? "push" : "note")
+    const { BUILT_IN } = yield* Effect.promise(() => import("@postilion/gateway/sources/webhooks/builtIn"))
+    const sender = BUILT_IN.get(webhook.adapter)?.sender(webhook)
+    if (sender === undefined) return yield* failed(`how the adapter "${webhook.adapter}" signs is not known here`)
+    const name = event ?? sender.event
     const body =
-      file !== undefined ? yield* bytesOf(file) : Buffer.from(data ?? JSON.stringify(example(webhook, name)), "utf8")
+      file !== undefined ? yield* bytesOf(file) : Buffer.from(data ?? JSON.stringify(sender.example(name)), "utf8")
     const now = yield* Clock.currentTimeMillis
     const own = id ?? `postilion-${now}-${yield* Random.nextIntBetween(0, 2 ** 31)}`
-    const headers = yield* headersOf(webhook, body, { id: own, event: name, at: Math.floor(now / 1_000) })
+    const secret = webhook.secret === undefined ? undefined : Redacted.value(webhook.secret)
+    const headers = sender.headers({ body, id: own, event: name, at: Math.floor(now / 1_000) }, secret)
     return { config, body, headers }
   })
 

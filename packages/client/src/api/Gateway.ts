@@ -2,6 +2,7 @@ import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
+import { Route, RouteQuestion } from "@postilion/gateway/domain/Routing"
 import { Schema } from "effect"
 import { Action, described, Instant, MaybeInstant, MaybeText, maybe, name, number, text } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unprocessable } from "./Problem.ts"
@@ -155,6 +156,17 @@ export const Gateway = HttpApiGroup.make("gateway")
       .annotate(Action, "agents.list")
       .annotate(OpenApi.Description, "The agents there are, and whether they run.")
       .addSuccess(Schema.Struct({ agents: Schema.Array(Schema.Struct({ id: Schema.String, mode: Mode })) }))
+  )
+  .add(
+    HttpApiEndpoint.get("route", "/route")
+      .annotate(Action, "route")
+      .annotate(
+        OpenApi.Description,
+        "Which agent something would be for, and which rule says so: a message (`source` is `channel`), unless it is said to be something else. Nothing is kept or run."
+      )
+      .setUrlParams(RouteQuestion)
+      .addSuccess(Route.annotations({ identifier: "Route" }))
+      .addError(Unprocessable)
   )
   .add(
     HttpApiEndpoint.post("release", "/release")

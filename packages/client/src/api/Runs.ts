@@ -3,28 +3,44 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { DeliveryState, ReplyRoute } from "@postilion/gateway/domain/Delivery"
 import { EventPriority, EventSource, EventState } from "@postilion/gateway/domain/GatewayEvent"
+import { RunState } from "@postilion/gateway/domain/Run"
 import { Schema } from "effect"
 import * as Fields from "./Fields.ts"
-import { Instant, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
-import { Conflict, NotFound, Refused } from "./Problem.ts"
+import { described, Instant, MaybeInstant, MaybeText, Members, maybe, number, text } from "./Fields.ts"
+import { Conflict, NotFound, Refused, Unprocessable } from "./Problem.ts"
 
 export const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 
-export const Run = Schema.Struct({
+const run = {
   id: Schema.String,
   eventId: Schema.String,
   agentId: Schema.String,
   source: EventSource,
-  state: Schema.Literal("pending", "running", "completed", "failed", "abandoned", "cancelled", "merged"),
+  sessionKey: MaybeText,
+  state: RunState,
   attempt: number("Of the last attempt that began."),
   leaseUntil: MaybeInstant,
+  worker: maybe(
+    Schema.Struct({
+      principal: Schema.String,
+      client: text("What it says it is: its name and version.")
+    }).annotations({ description: "Who has, or had, the last attempt, where that is a program outside." })
+  ),
   reservedTokens: Schema.Number,
   inputTokens: Schema.Number,
   outputTokens: Schema.Number,
   costUsd: maybe(Schema.Number),
   model: MaybeText,
-  text: MaybeText,
-  error: MaybeText
+  error: MaybeText,
+  decidedAt: Instant,
+  startedAt: maybe(described(Instant, "Of the last attempt.")),
+  endedAt: MaybeInstant
+}
+export const RunSummary = Schema.Struct(run).annotations({ identifier: "RunSummary" })
+export const Run = Schema.Struct({
+  ...run,
+  task: text("What the agent is asked."),
+  text: maybe(text("What it answered."))
 }).annotations({ identifier: "Run" })
 
 export const Delivery = Schema.Struct({
@@ -148,10 +164,34 @@ export const EventSummary = Schema.Struct({
 }).annotations({ identifier: "EventSummary" })
 export type EventSummary = typeof EventSummary.Type
 
+const RunFilter = Schema.Struct({
+  state: Schema.optional(RunState),
+  agentId: Schema.optional(Schema.String),
+  sessionKey: Schema.optional(Schema.String),
+  cursor: Schema.optional(Fields.text("`next` of the page before.")),
+  limit: Fields.limit(1_000, 100)
+})
+
 /** What agents do. */
 export const Runs = HttpApiGroup.make("runs")
   .annotate(OpenApi.Description, "What agents do.")
   .addError(Refused)
+  .add(
+    HttpApiEndpoint.get("list", "/runs")
+      .annotate(Fields.Action, "runs.read")
+      .annotate(OpenApi.Description, "Runs, the one decided last first.")
+      .setUrlParams(RunFilter)
+      .addSuccess(Schema.Struct({ runs: Schema.Array(RunSummary), next: Fields.next }))
+      .addError(Unprocessable)
+  )
+  .add(
+    HttpApiEndpoint.get("show", "/runs/:id")
+      .annotate(Fields.Action, "runs.read")
+      .annotate(OpenApi.Description, "A run: what was asked, what came of it, and what it cost.")
+      .setPath(Schema.Struct({ id: Fields.name("The run.") }))
+      .addSuccess(Run)
+      .addError(NotFound)
+  )
   .add(
     HttpApiEndpoint.post("abort", "/runs/:id/abort")
       .annotate(Fields.Action, "run.abort")

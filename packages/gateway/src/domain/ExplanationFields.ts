@@ -2,6 +2,8 @@ import { Schema } from "effect"
 import { DeliveryState, ReplyRoute } from "./Delivery.ts"
 import { EventPriority, EventSource, EventState } from "./GatewayEvent.ts"
 import { Instant } from "./Instant.ts"
+import { RoutedBy } from "./Routing.ts"
+import { RunState } from "./Run.ts"
 
 const Action = Schema.Literal("execute", "queue", "skip", "merge", "escalate")
 const Reason = Schema.optional(Schema.String)
@@ -94,9 +96,11 @@ const Approval = Schema.Struct({
 
 const Run = Schema.Struct({
   id: Schema.String,
-  state: Schema.Literal("pending", "running", "completed", "failed", "abandoned", "cancelled", "merged"),
+  state: RunState,
   /** Attempts made. */
   attempts: Count,
+  /** Who has, or had, the last one, where that is a program outside. */
+  worker: Schema.optional(Schema.Struct({ principal: Schema.String, client: Schema.String })),
   model: Schema.optional(Schema.String),
   inputTokens: Count,
   outputTokens: Count,
@@ -141,6 +145,8 @@ export const fields = {
   source: EventSource,
   type: Schema.optional(Schema.String),
   agentId: Schema.String,
+  /** The rule by which it was for this agent, as the configuration was then. */
+  route: RoutedBy,
   priority: EventPriority,
   sender: Schema.optional(Schema.String),
   sessionKey: Schema.optional(Schema.String),

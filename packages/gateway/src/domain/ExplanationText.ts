@@ -1,4 +1,5 @@
 import type { Fields } from "./ExplanationFields.ts"
+import type { RoutedBy } from "./Routing.ts"
 import { ALL_AGENTS } from "./Switch.ts"
 
 type Part<K extends keyof Fields> = Fields[K] extends ReadonlyArray<infer A> ? A : never
@@ -68,12 +69,14 @@ const approvalLines = (approval: Part<"approvals">): ReadonlyArray<string> => {
 }
 const runLines = (run: Part<"runs">): ReadonlyArray<string> => {
   const cost = run.costUsd === undefined ? "" : `, $${number(run.costUsd)}`
+  const { worker } = run
+  const by = worker === undefined ? "" : ` by ${line(worker.principal)} (${line(worker.client)})`
   const model = run.model === undefined ? "" : ` on ${line(run.model)}`
   const tokens = `${number(run.inputTokens)} + ${number(run.outputTokens)} tokens`
   const to = run.endedAt === undefined ? "" : ` to ${at(run.endedAt)}`
   const when = run.startedAt === undefined ? "" : `, ${at(run.startedAt)}${to}`
   return [
-    `run ${run.id}: ${run.state}${model} after ${plural(run.attempts, "attempt")}, ${tokens}${cost}${when}${because(run.error)}`,
+    `run ${run.id}: ${run.state}${model}${by} after ${plural(run.attempts, "attempt")}, ${tokens}${cost}${when}${because(run.error)}`,
     `   asked: ${line(run.task)}`,
     ...(run.text === undefined ? [] : [`   said: ${line(run.text)}`])
   ]
@@ -88,6 +91,13 @@ const otherLine = ({ causedBy, distance, eventId, source, state, type }: Part<"c
   const by = causedBy === undefined ? "from outside" : `by ${causedBy}`
   return `${"  ".repeat(distance)}${eventId} ${source}${type === undefined ? "" : ` ${line(type)}`}, ${state}, ${by}`
 }
+/** Why something is for its agent. */
+export const routeLine = ({ by, conditions = {} }: RoutedBy): string => {
+  if (by === "agentId") return "it names its agent"
+  if (by === "agents") return "no rule is for it: the first of the agents has it"
+  const asked = Object.entries(conditions).map(([condition, value]) => `${condition} ${line(value ?? "")}`)
+  return `routed by ${by}${asked.length === 0 ? "" : `: ${asked.join(", ")}`}`
+}
 
 /** An explanation in text. What was sent or said is cut to 300 characters. */
 export const render = (explanation: Fields): string => {
@@ -98,6 +108,7 @@ export const render = (explanation: Fields): string => {
   const session = explanation.sessionKey === undefined ? "" : ` in ${line(explanation.sessionKey)}`
   return [
     `${eventId}: ${explanation.source}${type}${from} for ${line(agentId)}, ${priority}${session}, ${at(receivedAt)}`,
+    routeLine(explanation.route),
     `${explanation.state}${because(denied)}`,
     ...(explanation.decisions.length === 0 ? ["no policy has decided yet"] : []),
     ...explanation.decisions.flatMap(decisionLines),

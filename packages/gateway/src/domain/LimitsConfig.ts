@@ -22,6 +22,11 @@ export const LimitsConfig = Schema.Struct({
     10_000,
     "Runs of one agent that may wait for their turn; then further events for it are refused as `overloaded`."
   ),
+  maxHeld: withDefault(
+    PositiveInt,
+    100_000,
+    "Events that may wait for a time a policy named, a merge window, or a person; then further events are refused as `overloaded`."
+  ),
   runTimeoutMs: withDefault(Positive, 600_000, "Milliseconds after which a run is interrupted."),
   runStallMs: withDefault(
     Positive,
@@ -105,7 +110,7 @@ export const SessionsConfig = Schema.Struct({
   collectMs: withDefault(
     Positive,
     2_000,
-    "`collect` only: milliseconds without another event after which a session's run begins."
+    "`collect` only: milliseconds without another event after which a session's run begins; it begins at once when as many wait as may."
   ),
   maxWaiting: withDefault(PositiveInt, 20, "Runs of one session that may wait."),
   overflow: withDefault(

@@ -9,8 +9,8 @@ import { OneOf } from "./OneOf.ts"
 export const ChatContext = OneOf("dm", "group", "channel")
 export type ChatContext = typeof ChatContext.Type
 
-const BindingConfig = Schema.Struct({
-  agentId: required(Schema.String, "The agent that handles what is as said here."),
+/** What rules look at in an input. */
+const conditions = {
   source: optional(OneOf(...EventSource.literals), "Where the input came from."),
   channel: optional(
     Schema.NonEmptyString,
@@ -19,6 +19,10 @@ const BindingConfig = Schema.Struct({
   context: optional(ChatContext, "The kind of conversation a message is of."),
   chat: optional(Schema.NonEmptyString, "The conversation, as its channel calls it."),
   peer: optional(Schema.NonEmptyString, "The sender, as the transport proved it.")
+}
+const BindingConfig = Schema.Struct({
+  agentId: required(Schema.String, "The agent that handles what is as said here."),
+  ...conditions
 })
 export type BindingConfig = typeof BindingConfig.Type
 
@@ -35,12 +39,31 @@ export const RoutingConfig = Schema.Struct({
 })
 export type RoutingConfig = typeof RoutingConfig.Type
 
-/** Which agent an input is for, and by which key of the configuration. */
-export interface Route {
-  readonly agentId: string
-  /** `agentId`, where the input names its agent; `routing.bindings[0]`, `routing.dm`, …; `agents`, the first there is. */
-  readonly by: string
-}
+/** An input with no more to it than what rules look at. */
+export const RouteQuestion = Schema.Struct(conditions)
+export type RouteQuestion = typeof RouteQuestion.Type
+
+/** The input that is asked about: a message, unless it is said to be something else. */
+export const inputOf = ({ channel, chat, context, peer, source = "channel" }: RouteQuestion): RawInput => ({
+  source,
+  payload: null,
+  sender: peer,
+  metadata: { channel, context, chatId: chat }
+})
+
+/** The rule that says which agent an input is for. */
+export const RoutedBy = Schema.Struct({
+  by: Schema.String.annotations({
+    description:
+      "`agentId`, where the input names its agent; the key of the configuration, `routing.bindings[0]`, `routing.dm`, …; `agents`, the first there is."
+  }),
+  conditions: optional(Schema.Struct(conditions), "What the binding asked for as it matched: the file may change.")
+})
+export type RoutedBy = typeof RoutedBy.Type
+
+/** Which agent an input is for, and why. */
+export const Route = Schema.Struct({ agentId: Schema.String, ...RoutedBy.fields })
+export type Route = typeof Route.Type
 
 /** What rules look at, in a message or another input. */
 export interface RouteSubject {
@@ -92,7 +115,8 @@ export const routeOf = (routing: RoutingConfig, agents: ReadonlyArray<string>, s
     const weight = closeness(binding, subject)
     if (weight === undefined || weight <= best) continue
     best = weight
-    route = { agentId: binding.agentId, by: `routing.bindings[${i}]` }
+    const { agentId, ...conditions } = binding
+    route = { agentId, by: `routing.bindings[${i}]`, conditions }
   }
   if (route !== undefined) return route
   const { context } = subject

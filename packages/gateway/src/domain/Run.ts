@@ -1,4 +1,4 @@
-import type { Effect } from "effect"
+import { type Effect, Schema } from "effect"
 import type { EventSource, GatewayEvent } from "./GatewayEvent.ts"
 import type { Turn } from "./Session.ts"
 
@@ -34,6 +34,16 @@ export interface RunTask {
    * taken has the next run. Given where `sessions.whenBusy` is `steer`.
    */
   readonly steering?: Effect.Effect<ReadonlyArray<string>>
+  /** Says which program outside is to have it, before it has: recorded with the attempt by the time this is done. */
+  readonly onAssigned?: (worker: Worker) => Effect.Effect<void>
+}
+
+/** A program outside that does a run. */
+export interface Worker {
+  /** Who its token says it is. */
+  readonly principal: string
+  /** What it says it is: its name and version. */
+  readonly client: string
 }
 
 /** Tokens as the provider counted them. */
@@ -56,7 +66,8 @@ export interface RunResult {
  * - `merged`: another run of its session has taken over what it was for.
  * - `abandoned`: cut off too often, or went on although it was interrupted.
  */
-export type RunState = "pending" | "running" | "completed" | "failed" | "abandoned" | "cancelled" | "merged"
+export const RunState = Schema.Literal("pending", "running", "completed", "failed", "abandoned", "cancelled", "merged")
+export type RunState = typeof RunState.Type
 
 /** Of a run to which nothing more will happen. */
 export const ENDED: ReadonlyArray<RunState> = ["completed", "failed", "abandoned", "cancelled", "merged"]
@@ -67,11 +78,16 @@ export interface RunRecord {
   readonly eventId: string
   readonly agentId: string
   readonly source: EventSource
+  readonly sessionKey: string | undefined
   readonly state: RunState
   /** The number of the last attempt that began. */
   readonly attempt: number
   /** Until when the attempt under way is known to be alive; extended while it is. */
   readonly leaseUntil: Date | undefined
+  /** Who has, or had, the last attempt, where that is a program outside. */
+  readonly worker: Worker | undefined
+  /** What the agent is asked. */
+  readonly task: string
   readonly reservedTokens: number
   readonly inputTokens: number
   readonly outputTokens: number
@@ -79,4 +95,11 @@ export interface RunRecord {
   readonly model: string | undefined
   readonly text: string | undefined
   readonly error: string | undefined
+  readonly decidedAt: Date
+  /** Of the last attempt. */
+  readonly startedAt: Date | undefined
+  readonly endedAt: Date | undefined
 }
+
+/** A run in a list: without what it was asked, and what it answered. */
+export type RunSummary = Omit<RunRecord, "task" | "text">

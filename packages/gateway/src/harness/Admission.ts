@@ -26,7 +26,7 @@ import { type Cause, causeOf } from "./Causes.ts"
 import { type Answers, CHANGED, type Suspended, settle } from "./Chain.ts"
 import { describeTask } from "./Describe.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
-import { Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
+import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
 import { PolicyEngine } from "./PolicyEngine.ts"
 import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
@@ -80,6 +80,8 @@ const OUTSIDE: PolicyState["chain"] = { depth: 0, count: 1 }
 
 /** Held events judged in one step. */
 const STEP_SIZE = 250
+/** Whether it waits for a time that policies named. What waits for a person has its whole time at least. */
+const isTimed = ({ kind, onChange }: Hold): boolean => kind === "merging" || (kind === "queued" && !onChange)
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -102,7 +104,12 @@ export const make = (config: GatewayConfig) =>
     const chains = new RecentCounts()
     const senders = new RecentCounts()
     const deciding = yield* FiberMap.make<string>()
-    const alarm = yield* Alarm.make("holds", (ids) => onDue(ids), STEP_SIZE)
+    const alarm: Alarm.Alarm = yield* Alarm.make(
+      "holds",
+      (ids) => onDue(ids),
+      STEP_SIZE,
+      Effect.suspend(() => rejudgeTimed)
+    )
     const resumed = yield* Effect.makeLatch()
     const approvals = yield* makeApprovals(config)
     const verdict = yield* makeVerdict(config, holds, approvals, heartbeats, alarm)
@@ -217,6 +224,16 @@ export const make = (config: GatewayConfig) =>
         })
       )
 
+    const judgePages = (ids: ReadonlyArray<string>) => {
+      const pages: Array<ReadonlyArray<string>> = []
+      for (let from = 0; from < ids.length; from += STEP_SIZE) pages.push(ids.slice(from, from + STEP_SIZE))
+      return Effect.forEach(pages, onDue, { discard: true })
+    }
+    /** The clock was set back: what waits for a time is not to wait until the clock is again where it was. */
+    const rejudgeTimed = Effect.suspend(() =>
+      judgePages([...holds.values()].filter((held) => isTimed(held)).map(({ event }) => event.id))
+    )
+
     yield* journal.register(
       Effect.gen(function* () {
         const [last] = yield* store.find("events", { orderBy: ["seq", "desc"], limit: 1 })
@@ -227,21 +244,25 @@ export const make = (config: GatewayConfig) =>
         const now = yield* Clock.currentTimeMillis
         yield* loadCounts(chains, store, "chain_root", now)
         yield* loadCounts(senders, store, "sender", now)
-        for (const { dueAt, event, onChange } of holds.values()) {
+        const isSetBack = last !== undefined && last.received_at > now + Alarm.SET_BACK
+        for (const held of holds.values()) {
+          const { dueAt, event, onChange } = held
           if (onChange) alarm.set(event.id, now + RECHECK_AFTER)
-          else if (dueAt !== undefined) alarm.set(event.id, dueAt)
+          else if (dueAt !== undefined) alarm.set(event.id, isSetBack && isTimed(held) ? now : dueAt)
         }
       })
     )
 
-    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt | undefined => {
+    const admit = (tx: Tx, routed: InputRouter.Routed, cause: Cause | undefined): Receipt | GatewayError => {
       const { agentId, source } = routed.event
       if (tx.duplicateOf !== undefined) {
         tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
         return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
       }
       const { sessionKey } = routed.event
-      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return undefined
+      const full = overload(agentId)
+      if (full !== undefined) return full
+      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return sessionFull
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
@@ -265,6 +286,7 @@ export const make = (config: GatewayConfig) =>
         accepted_seq: 0,
         source,
         agent_id: agentId,
+        route: routed.routeText,
         priority: event.priority,
         timestamp: event.timestamp.getTime(),
         received_at: tx.now,
@@ -313,25 +335,26 @@ export const make = (config: GatewayConfig) =>
       if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
         return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
       }
-      if (dispatcher.isFull(agentId)) {
-        return new GatewayError({
-          reason: "overloaded",
-          message: `as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${config.limits.maxWaitingRuns}); try again in a second`
-        })
-      }
-      return holds.counts.undecided < config.limits.maxInbox
-        ? undefined
-        : new GatewayError({
-            reason: "overloaded",
-            message: `the gateway is busy: ${holds.counts.undecided} events wait for a policy to answer; try again in a second`
-          })
+      return undefined
     }
-    const sessionFull = Exit.fail(
-      new GatewayError({
-        reason: "overloaded",
-        message: `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting); try again in a second`
-      })
+    const overloaded = (what: string) =>
+      new GatewayError({ reason: "overloaded", message: `${what}; try again in a second` })
+    const sessionFull = overloaded(
+      `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting)`
     )
+    /** What is decided and not committed yet counts: within the step that would accept one more. */
+    const overload = (agentId: string): GatewayError | undefined => {
+      const { maxHeld, maxInbox, maxWaitingRuns } = config.limits
+      if (dispatcher.isFull(agentId)) {
+        return overloaded(`as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${maxWaitingRuns})`)
+      }
+      const { approval, merging, queued, undecided } = holds.counts
+      if (undecided >= maxInbox)
+        return overloaded(`the gateway is busy: ${undecided} events wait for a policy to answer`)
+      return queued + merging + approval < maxHeld
+        ? undefined
+        : overloaded(`as many events wait for their time or a person as may (limits.maxHeld: ${maxHeld})`)
+    }
     const runCallback = Runtime.runCallback(yield* Effect.runtime<never>())
     const unsafeSubmit: AdmissionShape["unsafeSubmit"] = (input, done, also) => {
       const routed = Either.flatMap(route(input, clock.unsafeCurrentTimeMillis()), (routed) => {
@@ -347,11 +370,15 @@ export const make = (config: GatewayConfig) =>
         journal.unsafeStep(
           (tx) => {
             const receipt = admit(tx, routed.right, cause)
-            if (receipt !== undefined) also?.(tx, receipt)
+            if (!(receipt instanceof GatewayError)) also?.(tx, receipt)
             return receipt
           },
           (exit) =>
-            done(Exit.flatMap(exit, (receipt) => (receipt === undefined ? sessionFull : Exit.succeed(receipt)))),
+            done(
+              Exit.flatMap(exit, (receipt) =>
+                receipt instanceof GatewayError ? Exit.fail(receipt) : Exit.succeed(receipt)
+              )
+            ),
           { dedupeKey: routed.right.dedupeKey, sheddable: true }
         )
       if (causedBy === undefined) accept(undefined)
@@ -365,10 +392,8 @@ export const make = (config: GatewayConfig) =>
     const recheck = Effect.suspend((): Effect.Effect<void> => {
       const ids: Array<string> = []
       for (const held of holds.values()) if (held.kind === "queued" && held.onChange) ids.push(held.event.id)
-      const pages: Array<ReadonlyArray<string>> = []
-      for (let from = 0; from < ids.length; from += STEP_SIZE) pages.push(ids.slice(from, from + STEP_SIZE))
-      const judged = Effect.forEach(pages, onDue, { discard: true })
-      return pages.length > 1 ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
+      const judged = judgePages(ids)
+      return ids.length > STEP_SIZE ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
     })
 
     // What ends, or is switched, changes what policies see.

@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import type { ReplyRoute } from "../domain/Delivery.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import { latestApproval, toEvent } from "../records/EventCodec.ts"
+import { EVENT_COLUMNS, latestApproval, toLazyEvent } from "../records/EventCodec.ts"
 import type { StoreShape } from "../records/Store.ts"
 import type { ApprovalRow, EventRow } from "../records/Tables.ts"
 import { summaryLine } from "./Describe.ts"
@@ -99,29 +99,34 @@ const KINDS: { readonly [S in EventRow["state"]]?: Hold["kind"] } = {
   "awaiting-approval": "approval"
 }
 const PAGE = 1_000
+const COLUMNS = [...EVENT_COLUMNS, "seq", "state", "due_at", "merge_key"] as const
 
 /** The events merged into each of these, in the order they came. */
 const mergedInto = (store: StoreShape, leaders: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const members = new Map<string, Hold["members"]>()
     if (leaders.length === 0) return members
-    let after = 0
-    while (true) {
+    const merged = yield* store.find("events", {
+      columns: ["id", "merged_into"],
+      where: { merged_into: { in: leaders } },
+      orderBy: ["seq", "asc"]
+    })
+    for (let from = 0; from < merged.length; from += PAGE) {
+      const page = merged.slice(from, from + PAGE)
       const rows = yield* store.find("events", {
-        where: { merged_into: { in: leaders }, seq: { gt: after } },
-        orderBy: ["seq", "asc"],
-        limit: PAGE
+        columns: EVENT_COLUMNS,
+        where: { id: { in: page.map(({ id }) => id) } }
       })
-      for (const row of rows) {
-        after = row.seq
-        const member = { id: row.id, line: summaryLine(toEvent(row)) }
-        const leader = row.merged_into ?? ""
+      const lines = new Map(rows.map((row) => [row.id, summaryLine(toLazyEvent(row))]))
+      for (const { id, merged_into } of page) {
+        const member = { id, line: lines.get(id) ?? "" }
+        const leader = merged_into ?? ""
         const of = members.get(leader)
         if (of === undefined) members.set(leader, [member])
         else of.push(member)
       }
-      if (rows.length < PAGE) return members
     }
+    return members
   })
 
 /** Reads the held events from the records. */
@@ -131,6 +136,7 @@ export const load = (store: StoreShape, holds: Holds) =>
     let after = 0
     while (true) {
       const rows = yield* store.find("events", {
+        columns: COLUMNS,
         where: { seq: { gt: after }, state: { in: Object.keys(KINDS) as Array<EventRow["state"]> } },
         orderBy: ["seq", "asc"],
         limit: PAGE
@@ -146,7 +152,7 @@ export const load = (store: StoreShape, holds: Holds) =>
         after = row.seq
         const kind = KINDS[row.state]
         if (kind === undefined) continue
-        const event = toEvent(row)
+        const event = toLazyEvent(row)
         const approval = latestApproval(approvalsOf.get(row.id) ?? [])
         const [run] = approval?.run_id == null ? [] : yield* store.find("runs", { where: { id: approval.run_id } })
         const members: Hold["members"] = []

@@ -11,6 +11,8 @@ export interface Routed {
   readonly event: Omit<GatewayEvent, "id"> & { readonly agentId: string }
   readonly payloadText: string
   readonly metadataText: string
+  /** JSON: the rule that chose the agent. */
+  readonly routeText: string
   readonly dedupeKey: string | undefined
 }
 
@@ -65,7 +67,7 @@ export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
     if (!priorities.has(priority)) {
       return invalid(`priority "${priority}" is unknown; priorities: ${oneOf(EventPriority)}`)
     }
-    const { agentId } = agentOf(config, input)
+    const { agentId, ...routedBy } = agentOf(config, input)
     if (!Object.hasOwn(config.agents, agentId)) {
       return invalid(`there is no agent "${agentId}"; agents: ${Object.keys(config.agents).join(", ")}`)
     }
@@ -107,6 +109,7 @@ export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
       event,
       payloadText: payload.right.text,
       metadataText: metadata.right.text,
+      routeText: JSON.stringify(routedBy),
       dedupeKey: input.idempotencyKey
     })
   }

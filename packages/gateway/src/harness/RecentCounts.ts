@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import type { StoreError, StoreShape, Where } from "../records/Store.ts"
 import type { EventRow } from "../records/Tables.ts"
 
-/** How long an event counts as recent. Milliseconds. */
+/** How long an event counts as recent; also by how much a clock may be set back without what came before being forgotten. Milliseconds. */
 const WINDOW = 60_000
 
 /**
@@ -17,7 +17,7 @@ export class RecentCounts {
   /** An event of this key came: how many did in the minute until it, itself included. */
   add(key: string, at: number): number {
     this.forget(at)
-    this.recent.push({ key, at })
+    this.recent.push({ key, at: Math.max(at, this.recent.at(-1)?.at ?? at) })
     const count = (this.counts.get(key) ?? 0) + 1
     this.counts.set(key, count)
     return count
@@ -37,6 +37,8 @@ export class RecentCounts {
     this.head = 0
   }
   private forget(now: number): void {
+    // By a clock that was set back, none of it would age until the clock is again where it was.
+    if ((this.recent.at(-1)?.at ?? now) > now + WINDOW) this.reset()
     while (this.head < this.recent.length) {
       const oldest = this.recent[this.head]
       if (oldest === undefined || oldest.at > now - WINDOW) break
@@ -59,7 +61,7 @@ export const load = (
   now: number
 ): Effect.Effect<void, StoreError> => {
   // Whatever is not less than nothing: as the index has it, only events that have it.
-  const where: Where<"events"> = { received_at: { gt: now - WINDOW }, [column]: { gte: "" } }
+  const where: Where<"events"> = { received_at: { gt: now - WINDOW, lte: now + WINDOW }, [column]: { gte: "" } }
   return Effect.map(
     store.find("events", { where, orderBy: ["received_at", "asc"] }),
     (rows: ReadonlyArray<EventRow>) => {

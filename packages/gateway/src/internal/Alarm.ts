@@ -11,7 +11,7 @@ export class LongestSleep extends Context.Reference<LongestSleep>()("@postilion/
 }) {}
 
 /** Set back by less, a clock was only put right. Milliseconds. */
-const SET_BACK = 60_000
+export const SET_BACK = 60_000
 
 export interface Alarm {
   /** Has `key` go off at `at` (Unix milliseconds), in place of when it would have. */

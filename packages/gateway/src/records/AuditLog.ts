@@ -17,6 +17,8 @@ export type AuditKind =
   | "event.accepted"
   | "event.decided"
   | "run.started"
+  /** A program outside has the attempt. */
+  | "run.assigned"
   | "run.retrying"
   | "run.ended"
   | "run.escalated"

@@ -65,7 +65,11 @@ export const make = (config: GatewayConfig) =>
       // A clock that was set back, and a restart, do not hand out a second budget either.
       ledger.reset(Math.max(now, newest?.created_at ?? now))
       for (const told of yield* store.find("budget_notices", {})) ledger.wasTold(told)
-      for (const run of yield* store.find("runs", { where: { state: { in: ["pending", "running"] } } })) {
+      const open = yield* store.find("runs", {
+        columns: ["id", "agent_id", "reserved_tokens", "reserved_usd", "created_at"],
+        where: { state: { in: ["pending", "running"] } }
+      })
+      for (const run of open) {
         ledger.hold(run.id, run.agent_id, { tokens: run.reserved_tokens, usd: run.reserved_usd }, run.created_at)
       }
       for (const window of ledger.windows) {

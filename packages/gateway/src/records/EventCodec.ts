@@ -2,28 +2,29 @@ import type { Delivery, ReplyRoute } from "../domain/Delivery.ts"
 import type { Approval, EventRecord } from "../domain/EventRecord.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import type { Proposal } from "../domain/Proposal.ts"
-import type { RunRecord } from "../domain/Run.ts"
+import type { RunRecord, RunSummary, Worker } from "../domain/Run.ts"
 import * as Evidence from "./Evidence.ts"
 import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
 
-type EventColumns = Pick<
-  EventRow,
-  | "id"
-  | "source"
-  | "timestamp"
-  | "agent_id"
-  | "payload"
-  | "priority"
-  | "metadata"
-  | "trace_id"
-  | "sender"
-  | "session_key"
-  | "caused_by"
-  | "chain_root"
-  | "chain_depth"
-  | "chain_count"
-  | "reply_to"
->
+/** The columns an event is read from. */
+export const EVENT_COLUMNS = [
+  "id",
+  "source",
+  "timestamp",
+  "agent_id",
+  "payload",
+  "priority",
+  "metadata",
+  "trace_id",
+  "sender",
+  "session_key",
+  "caused_by",
+  "chain_root",
+  "chain_depth",
+  "chain_count",
+  "reply_to"
+] as const satisfies ReadonlyArray<keyof EventRow>
+type EventColumns = Pick<EventRow, (typeof EVENT_COLUMNS)[number]>
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -57,42 +58,69 @@ export const toEvent = (row: EventColumns): GatewayEvent =>
     row
   )
 
-/** The event a row holds, for reading a great many of them: the payload, which few look at, is parsed when it is looked at. */
-export const toLazyEvent = (row: EventColumns): GatewayEvent => {
-  let payload: { readonly value: unknown } | undefined
-  return complete(
-    {
-      id: row.id,
-      source: row.source,
-      timestamp: new Date(row.timestamp),
-      agentId: row.agent_id,
-      get payload() {
-        payload ??= { value: JSON.parse(row.payload) as unknown }
-        return payload.value
-      },
-      priority: row.priority,
-      metadata: metadataOf(row)
-    },
-    row
-  )
+/**
+ * An event whose payload is parsed when it is looked at. The property is its own, as on any other event; its getter is one for
+ * all, since an object with a getter of its own is slow to make, and large.
+ */
+class LazyEvent {
+  static readonly #payload = {
+    enumerable: true,
+    get(this: LazyEvent): unknown {
+      if (this.#parsed === undefined) this.#parsed = JSON.parse(this.#text) as unknown
+      return this.#parsed
+    }
+  }
+  readonly #text: string
+  #parsed: unknown
+  readonly id: string
+  readonly source: EventColumns["source"]
+  readonly timestamp: Date
+  readonly agentId: string
+  declare readonly payload: unknown
+  readonly priority: EventColumns["priority"]
+  readonly metadata: Record<string, unknown>
+
+  constructor(row: EventColumns) {
+    this.#text = row.payload
+    this.id = row.id
+    this.source = row.source
+    this.timestamp = new Date(row.timestamp)
+    this.agentId = row.agent_id
+    Object.defineProperty(this, "payload", LazyEvent.#payload)
+    this.priority = row.priority
+    this.metadata = metadataOf(row)
+  }
 }
 
-/** The run a row holds. */
-export const toRun = (row: RunRow): RunRecord => ({
+/** The event a row holds, for reading a great many of them: the payload, which few look at, is parsed when it is looked at. */
+export const toLazyEvent = (row: EventColumns): GatewayEvent => complete(new LazyEvent(row), row)
+
+/** What a list says of the run a row holds. */
+export const toRunSummary = (row: Omit<RunRow, "task" | "text" | "reserved_usd">): RunSummary => ({
   id: row.id,
   eventId: row.event_id,
   agentId: row.agent_id,
   source: row.source,
+  sessionKey: row.session_key ?? undefined,
   state: row.state,
   attempt: row.attempt,
   leaseUntil: row.lease_until === null ? undefined : new Date(row.lease_until),
+  worker: row.worker === null ? undefined : (JSON.parse(row.worker) as Worker),
   reservedTokens: row.reserved_tokens,
   inputTokens: row.input_tokens,
   outputTokens: row.output_tokens,
   costUsd: row.cost_usd ?? undefined,
   model: row.model ?? undefined,
-  text: row.text ?? undefined,
-  error: row.error ?? undefined
+  error: row.error ?? undefined,
+  decidedAt: new Date(row.created_at),
+  startedAt: row.started_at === null ? undefined : new Date(row.started_at),
+  endedAt: row.ended_at === null ? undefined : new Date(row.ended_at)
+})
+/** The run a row holds. */
+export const toRun = (row: RunRow): RunRecord => ({
+  ...toRunSummary(row),
+  task: row.task,
+  text: row.text ?? undefined
 })
 
 /** What would run, as an approval's row holds it. */

@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import { Explanation } from "../domain/Explanation.ts"
-import { firstDecision, toDelivery, toEvent, typeOf } from "./EventCodec.ts"
+import type { RoutedBy } from "../domain/Routing.ts"
+import { firstDecision, toDelivery, toEvent, toRun, typeOf } from "./EventCodec.ts"
 import * as Evidence from "./Evidence.ts"
 import type { StoreError, StoreShape } from "./Store.ts"
 import type { ApprovalRow, DecisionRow, DeliveryRow, EventRow, RunRow, VoteRow } from "./Tables.ts"
@@ -54,22 +55,26 @@ const approvalOf = (row: ApprovalRow, votes: ReadonlyArray<VoteRow>): Parts["app
     .map(({ answer, at, digest, voter }) => ({ by: voter, answer, digest, at: new Date(at) })),
   consumedBy: row.consumed_by ?? undefined
 })
-const runOf = (row: RunRow): Parts["runs"][number] => ({
-  id: row.id,
-  state: row.state,
-  attempts: row.attempt,
-  model: row.model ?? undefined,
-  inputTokens: row.input_tokens,
-  outputTokens: row.output_tokens,
-  reservedTokens: row.reserved_tokens,
-  costUsd: row.cost_usd ?? undefined,
-  decidedAt: new Date(row.created_at),
-  startedAt: date(row.started_at),
-  endedAt: date(row.ended_at),
-  task: row.task,
-  text: row.text ?? undefined,
-  error: row.error ?? undefined
-})
+const runOf = (row: RunRow): Parts["runs"][number] => {
+  const run = toRun(row)
+  return {
+    id: run.id,
+    state: run.state,
+    attempts: run.attempt,
+    worker: run.worker,
+    model: run.model,
+    inputTokens: run.inputTokens,
+    outputTokens: run.outputTokens,
+    reservedTokens: run.reservedTokens,
+    costUsd: run.costUsd,
+    decidedAt: run.decidedAt,
+    startedAt: run.startedAt,
+    endedAt: run.endedAt,
+    task: run.task,
+    text: run.text,
+    error: run.error
+  }
+}
 const deliveryOf = (row: DeliveryRow): Parts["deliveries"][number] => {
   const { attempt, error, id, preparedAt, reference, runId, state, to } = toDelivery(row)
   return { id, runId, to, state, attempts: attempt, reference, error, preparedAt, endedAt: date(row.ended_at) }
@@ -141,6 +146,7 @@ export const explain = (store: StoreShape, eventId: string): Effect.Effect<Expla
       source: row.source,
       type: typeOf(event),
       agentId: row.agent_id,
+      route: JSON.parse(row.route) as RoutedBy,
       priority: row.priority,
       sender: event.sender,
       sessionKey: event.sessionKey,

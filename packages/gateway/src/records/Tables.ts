@@ -17,6 +17,8 @@ export interface EventRow {
   readonly accepted_seq: number
   readonly source: EventSource
   readonly agent_id: string
+  /** JSON: the rule by which it is for this agent. */
+  readonly route: string
   readonly priority: EventPriority
   readonly timestamp: number
   readonly received_at: number
@@ -72,11 +74,14 @@ export interface RunRow {
   readonly event_id: string
   readonly agent_id: string
   readonly source: EventSource
+  readonly session_key: string | null
   readonly state: RunState
   /** The number of the last attempt that began: what fences off the results of earlier ones. */
   readonly attempt: number
   /** Until when the attempt under way is known to be alive; extended while it is. */
   readonly lease_until: number | null
+  /** JSON: the program outside that has the last attempt. */
+  readonly worker: string | null
   readonly task: string
   readonly reserved_tokens: number
   /** US dollars; none when its cost was not known, or money was not counted. */

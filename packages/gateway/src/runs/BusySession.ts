@@ -4,6 +4,10 @@ import type { SessionsConfig } from "../domain/LimitsConfig.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import type { RunItem } from "./RunSteps.ts"
 
+/** Whether the answers of both go to the same place, or nowhere. */
+const isSameRoute = ({ event: { replyTo: one } }: RunItem, { event: { replyTo: other } }: RunItem): boolean =>
+  one?.channel === other?.channel && one?.target === other?.target
+
 /** Characters of a payload that are shown beside its task, where it says more. */
 const PAYLOAD = 200
 
@@ -24,15 +28,18 @@ export interface BusySessionOptions {
 /** How a run of a session takes over what waits behind it. */
 export const make = ({ whenBusy }: SessionsConfig, { leave, merge, waitingIn }: BusySessionOptions) =>
   Effect.map(Journal, (journal) => {
-    /** Takes over what waits for the same agent; answers with what that was. What a person approved runs as it is. */
+    /**
+     * Takes over what waits for the same agent, and is to be answered in the same place; answers with what that was. What a
+     * person approved runs as it is.
+     */
     const take = (item: RunItem, taskOf: (lines: ReadonlyArray<string>) => string) =>
       journal.step((tx): ReadonlyArray<string> => {
         if (item.gone || item.approved !== undefined) return []
         const others: Array<RunItem> = []
-        // In order: what another agent is to do first is not overtaken.
+        // In order: what another agent is to do first, or is answered elsewhere, is not overtaken.
         for (const other of waitingIn(item.lane)) {
           if (other === item) continue
-          if (other.agentId !== item.agentId || other.approved !== undefined) break
+          if (other.agentId !== item.agentId || other.approved !== undefined || !isSameRoute(item, other)) break
           others.push(other)
         }
         if (others.length === 0) return []

@@ -49,6 +49,10 @@ export class Lanes {
     const lane = this.known.get(key)
     if (lane?.state === "waiting") this.enter(lane)
   }
+  /** When their time comes is to be seen again. */
+  resumeAll(): void {
+    for (const lane of this.known.values()) if (lane.state === "waiting") this.enter(lane)
+  }
   /** Whoever is next, for a turn. */
   take(): Lane | undefined {
     const lane = MutableList.shift(this.ready)

@@ -22,7 +22,7 @@ export interface Attempted {
 const BASE = 5_000
 const MOST = 900_000
 /** However long a platform asks us to wait, a person who looks should see something happen. */
-const MOST_ASKED = 3_600_000
+export const MOST_ASKED = 3_600_000
 const LONGEST_ERROR = 1_000
 
 /**

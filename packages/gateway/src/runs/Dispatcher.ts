@@ -1,4 +1,4 @@
-import { Cause, Clock, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
@@ -6,8 +6,9 @@ import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
 import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
+import type { Worker } from "../domain/Run.ts"
 import type { AgentStatus } from "../domain/Status.ts"
-import { toEvent } from "../records/EventCodec.ts"
+import { EVENT_COLUMNS, toLazyEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
@@ -26,7 +27,7 @@ import {
   NO_USAGE,
   type RunItem
 } from "./RunSteps.ts"
-import { make as makeTasks, type Progress } from "./RunTasks.ts"
+import { elapsed, make as makeTasks, type Progress } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
 
@@ -48,7 +49,7 @@ export interface DispatcherShape {
   readonly waiting: () => number
   /** The same by agent. */
   readonly agents: () => ReadonlyArray<AgentStatus>
-  /** Whether as many runs of this agent wait as may. */
+  /** Whether as many runs of this agent wait as may, as the steps so far have it. */
   readonly isFull: (agentId: string) => boolean
   /** Whether a run of this session is under way or waits. */
   readonly isActive: (sessionKey: string) => boolean
@@ -75,6 +76,18 @@ const isNewer = (one: RunItem, other: RunItem): boolean => one.event.id > other.
 const RETRY_BASE = 1_000
 const RETRY_MOST = 60_000
 const PAGE = 500
+const RUN_COLUMNS = [
+  "id",
+  "event_id",
+  "agent_id",
+  "source",
+  "state",
+  "attempt",
+  "task",
+  "started_at",
+  "input_tokens",
+  "output_tokens"
+] as const
 
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
@@ -89,7 +102,7 @@ export const make = (config: GatewayConfig) =>
     const crashLoop = yield* CrashLoop
     const { interruptGraceMs, maxAttempts, maxConcurrentRuns, maxWaitingRuns, onCrash, runStallMs, runTimeoutMs } =
       config.limits
-    const { abandon, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
+    const { abandon, assign, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
     const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
     const limitOf = (agentId: string): number =>
@@ -105,8 +118,12 @@ export const make = (config: GatewayConfig) =>
     })
     const limit = yield* makeLimit(config.sessions, lanes)
     const busy = yield* makeBusy(config.sessions, { ...limit, merge })
-    const { collectMs, whenBusy } = config.sessions
+    const { collectMs, maxWaiting, whenBusy } = config.sessions
     const active = new Map<string, RunItem>()
+    /** Runs recorded by a step that is not committed yet, by agent. A batch that is withdrawn takes them back. */
+    const coming = new Map<string, number>()
+    yield* journal.register(Effect.sync(() => coming.clear()))
+    const comingOf = (agentId: string): number => coming.get(agentId) ?? 0
     /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
     const heldBack = new Set<string>()
     const idle: Array<() => void> = []
@@ -147,20 +164,21 @@ export const make = (config: GatewayConfig) =>
     }
     const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
     /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
-    const watchOf = ({ event }: RunItem, { startedAt }: Attempt, progress: Progress): Effect.Effect<AgentRunError> =>
+    const watchOf = ({ event }: RunItem, progress: Progress): Effect.Effect<AgentRunError> =>
       Effect.gen(function* () {
         const timeoutMs = timeoutOf(event, runTimeoutMs)
+        const began = yield* elapsed
         while (true) {
-          const now = yield* Clock.currentTimeMillis
+          const now = yield* elapsed
           const { at } = progress
-          if (now >= startedAt + timeoutMs) {
+          if (now >= began + timeoutMs) {
             const which = timeoutMs < runTimeoutMs ? "its job's timeoutMs" : "limits.runTimeoutMs"
             return cutShort(`the run took longer than ${timeoutMs} ms and was interrupted (${which})`)
           }
           if (at !== undefined && now >= at + runStallMs) {
             return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
           }
-          const deadline = Math.min(startedAt + timeoutMs, (at ?? now) + runStallMs)
+          const deadline = Math.min(began + timeoutMs, (at ?? now) + runStallMs)
           yield* Effect.sleep(deadline - now)
         }
       })
@@ -231,9 +249,10 @@ export const make = (config: GatewayConfig) =>
               return
             }
             const progress: Progress = { at: undefined }
-            const outcome = yield* Attempts.run(tasks.run(item, progress, busy.steering(item)), {
+            const assigned = (worker: Worker) => untilWritten(assign(item, attempt, worker))
+            const outcome = yield* Attempts.run(tasks.run(item, progress, assigned, busy.steering(item)), {
               restore,
-              watch: watchOf(item, attempt, progress),
+              watch: watchOf(item, progress),
               beside: keepLease(item, attempt),
               graceMs: interruptGraceMs
             })
@@ -282,7 +301,11 @@ export const make = (config: GatewayConfig) =>
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
     const itemOf = (dispatch: Dispatch, runId: string, attempt = 0, spent = NO_USAGE): RunItem => ({
-      ...dispatch,
+      event: dispatch.event,
+      agentId: dispatch.agentId,
+      taskDescription: dispatch.taskDescription,
+      payloadText: dispatch.payloadText,
+      approved: dispatch.approved,
       runId,
       attempt,
       spent,
@@ -347,6 +370,11 @@ export const make = (config: GatewayConfig) =>
         }
       }
       if (whenBusy !== "collect") return
+      // As many wait as may: whatever comes from here on is no reason to wait longer.
+      if (limit.waitingIn(lane).length >= maxWaiting) {
+        lanes.open(lane)
+        return
+      }
       // Until no more has come for a while.
       lanes.hold(lane)
       const open = Effect.sync(() => {
@@ -376,6 +404,7 @@ export const make = (config: GatewayConfig) =>
       let after = ""
       while (true) {
         const page = yield* store.find("runs", {
+          columns: RUN_COLUMNS,
           where: { state: { in: ["pending", "running"] }, id: { gt: after } },
           orderBy: ["id", "asc"],
           limit: PAGE
@@ -386,9 +415,15 @@ export const make = (config: GatewayConfig) =>
           return
         }
         after = last.id
-        const rows = yield* store.find("events", { where: { id: { in: page.map((run) => run.event_id) } } })
+        const rows = yield* store.find("events", {
+          columns: EVENT_COLUMNS,
+          where: { id: { in: page.map((run) => run.event_id) } }
+        })
         const events = new Map(rows.map((row) => [row.id, row]))
-        const approvals = yield* store.find("approvals", { where: { event_id: { in: [...events.keys()] } } })
+        const approvals = yield* store.find("approvals", {
+          columns: ["consumed_by", "digest"],
+          where: { event_id: { in: [...events.keys()] } }
+        })
         const approvedFor = new Map(approvals.map(({ consumed_by, digest }) => [consumed_by, digest]))
         for (const run of page) {
           if (dispatched?.has(run.id)) continue
@@ -399,7 +434,7 @@ export const make = (config: GatewayConfig) =>
           }
           const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
           const approved = approvedFor.get(runId)
-          const dispatch = { agentId, taskDescription, approved, event: toEvent(row), payloadText: row.payload }
+          const dispatch = { agentId, taskDescription, approved, event: toLazyEvent(row), payloadText: row.payload }
           const cutOff = run.state === "running"
           if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
             const error =
@@ -426,7 +461,13 @@ export const make = (config: GatewayConfig) =>
           drop(tx, oldest, error)
           reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
         })
-        tx.onCommit(() => enqueue(item))
+        const { agentId } = dispatch
+        coming.set(agentId, comingOf(agentId) + 1)
+        tx.onCommit(() => {
+          if (comingOf(agentId) > 1) coming.set(agentId, comingOf(agentId) - 1)
+          else coming.delete(agentId)
+          enqueue(item)
+        })
         return runId
       },
       refuses: limit.refuses,
@@ -442,7 +483,8 @@ export const make = (config: GatewayConfig) =>
           waiting: lanes.waitingOf(id),
           limit: limitOf(id)
         })),
-      isFull: (agentId) => lanes.waitingOf(agentId) >= maxWaitingRuns,
+      isFull: (agentId) =>
+        lanes.waitingOf(agentId) + Math.max(0, comingOf(agentId) - lanes.roomFor(agentId)) >= maxWaitingRuns,
       onAbandoned: (listener) =>
         Effect.acquireRelease(
           Effect.sync(() => void abandonedListeners.add(listener)),

@@ -77,6 +77,14 @@ export class Lanes<Item extends Waiting> {
   runningOf(agentId: string): number {
     return this.agents.get(agentId)?.running ?? 0
   }
+  /** How many more of this agent could be under way now. */
+  roomFor(agentId: string): number {
+    if (!this.options.mayStart(agentId)) return 0
+    return Math.max(
+      0,
+      Math.min(this.options.limit - this.running, this.options.limitOf(agentId) - this.runningOf(agentId))
+    )
+  }
   /** Whether anything of this lane is under way or waits. */
   has(lane: string): boolean {
     return this.lanes.has(lane)

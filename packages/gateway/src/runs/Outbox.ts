@@ -14,7 +14,7 @@ import { type Channel, channelsOf, type OutboundMessage } from "./Channel.ts"
 import { CrashLoop } from "./CrashLoop.ts"
 import { type Lane, Lanes, laneKey } from "./DeliveryLanes.ts"
 import { make as makeSteps, type Outgoing } from "./DeliverySteps.ts"
-import { verdictOf } from "./DeliveryVerdict.ts"
+import { MOST_ASKED, verdictOf } from "./DeliveryVerdict.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 
 export interface DeliveryFilter {
@@ -175,7 +175,8 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
         const [first] = yield* waiting({ channel: lane.channel, target: lane.target }, 1)
         const now = yield* Clock.currentTimeMillis
         if (first === undefined) return undefined
-        if (first.due_at > now) return first.due_at
+        // Nothing is put off for longer than a channel may ask: what lies further ahead was, before the clock was set back.
+        if (first.due_at > now && first.due_at <= now + MOST_ASKED) return first.due_at
         yield* attempt(first)
         return now
       }).pipe(
@@ -217,15 +218,23 @@ export const make = (config: GatewayConfig, options: OutboxOptions = {}) =>
       sweepAsked = true
       wakeSweep()
     }
-    const alarm = yield* Alarm.make("outbox", (keys) =>
-      Effect.sync(() => {
-        for (const key of keys) {
-          if (key !== SWEEP) lanes.resume(key)
-          else {
-            sweepAt = Number.POSITIVE_INFINITY
-            sweepSoon()
+    const alarm = yield* Alarm.make(
+      "outbox",
+      (keys) =>
+        Effect.sync(() => {
+          for (const key of keys) {
+            if (key !== SWEEP) lanes.resume(key)
+            else {
+              sweepAt = Number.POSITIVE_INFINITY
+              sweepSoon()
+            }
           }
-        }
+          pump()
+        }),
+      undefined,
+      Effect.sync(() => {
+        lanes.resumeAll()
+        sweepSoon()
         pump()
       })
     )

@@ -3,7 +3,7 @@ import type { Amount } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
-import type { RunResult, Usage } from "../domain/Run.ts"
+import type { RunResult, Usage, Worker } from "../domain/Run.ts"
 import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
@@ -147,7 +147,7 @@ export const make = (config: GatewayConfig) =>
           op: "update",
           table: "runs",
           key: { id: runId, attempt: item.attempt },
-          set: { state: "running", attempt, lease_until: tx.now + LEASE, started_at: tx.now }
+          set: { state: "running", attempt, lease_until: tx.now + LEASE, worker: null, started_at: tx.now }
         })
         audit.append(tx, { kind: "run.started", eventId: event.id, data: { runId, attempt, agentId } })
         tx.publish({
@@ -164,6 +164,20 @@ export const make = (config: GatewayConfig) =>
           item.attempt = attempt
         })
         return { attempt, startedAt: tx.now }
+      })
+
+    /** A program outside is to have the attempt. */
+    const assign = ({ agentId, event, runId }: RunItem, { attempt }: Attempt, worker: Worker) =>
+      journal.step((tx) => {
+        tx.write({
+          op: "update",
+          table: "runs",
+          key: { id: runId, attempt, state: "running" },
+          set: { worker: JSON.stringify(worker) }
+        })
+        const { client, principal } = worker
+        const data = { runId, attempt, agentId, by: principal, client }
+        audit.append(tx, { kind: "run.assigned", eventId: event.id, data })
       })
 
     /** The attempt is alive: its lease goes on. */
@@ -300,9 +314,11 @@ export const make = (config: GatewayConfig) =>
           event_id: event.id,
           agent_id: agentId,
           source: event.source,
+          session_key: event.sessionKey ?? null,
           state: "pending",
           attempt: 0,
           lease_until: null,
+          worker: null,
           task: taskDescription,
           reserved_tokens: tokens,
           reserved_usd: usd,
@@ -366,5 +382,5 @@ export const make = (config: GatewayConfig) =>
         })
         also(tx)
       })
-    return { abandon, end, extend, fenced, record, reply, retry, start }
+    return { abandon, assign, end, extend, fenced, record, reply, retry, start }
   })

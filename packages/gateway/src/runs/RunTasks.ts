@@ -12,10 +12,13 @@ import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
 import { type Dispatch, isResult, type RunItem, sessionOf } from "./RunSteps.ts"
 
-/** When an attempt last showed that it goes on; never, for a runner that does not say. Unix milliseconds. */
+/** When an attempt last showed that it goes on, as `elapsed` has it; never, for a runner that does not say. */
 export interface Progress {
   at: number | undefined
 }
+
+/** Milliseconds by a clock that nobody sets: how long a run takes has nothing to do with what the clock on the wall shows. */
+export const elapsed = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 /** The model of a runner that does not name it. */
 const UNNAMED = "unknown"
@@ -85,9 +88,10 @@ export const make = (config: GatewayConfig) =>
     const run = (
       item: RunItem,
       progress: Progress,
+      onAssigned: NonNullable<RunTask["onAssigned"]>,
       steering: Effect.Effect<ReadonlyArray<string>> | undefined
     ): Effect.Effect<RunResult, AgentRunError> => {
-      const onProgress = Effect.map(Clock.currentTimeMillis, (now) => {
+      const onProgress = Effect.map(elapsed, (now) => {
         progress.at = now
       })
       return Effect.zipRight(checkApproved(item), historyOf(item)).pipe(
@@ -96,6 +100,7 @@ export const make = (config: GatewayConfig) =>
             ...taskOf(item, item.runId, item.attempt),
             history,
             onProgress,
+            onAssigned,
             ...(steering === undefined ? {} : { steering })
           })
         ),

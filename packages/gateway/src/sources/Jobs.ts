@@ -9,7 +9,7 @@ import { Schedule } from "../domain/Schedule.ts"
 import type { Alarm } from "../internal/Alarm.ts"
 import type { Tx } from "../records/Journal.ts"
 import type { JobRow, SlotRow } from "../records/Tables.ts"
-import { type CompiledSchedule, compile } from "./ScheduleClock.ts"
+import { type CompiledSchedule, compileDecoded } from "./ScheduleClock.ts"
 
 /** Something that is due now and then, and makes an event each time. */
 export interface Job extends JobRules {
@@ -62,7 +62,7 @@ const delayOf = (id: string, { jitterMs }: JobRules): number =>
 export const toEntry = (row: JobRow, channels: ReadonlySet<string>): Either.Either<Entry, SchedulerError> =>
   Either.gen(function* () {
     const schedule = yield* Either.mapLeft(decodeSchedule(row.schedule), ({ message }) => message)
-    const compiled = yield* compile(schedule)
+    const compiled = yield* compileDecoded(schedule)
     const rules = yield* Either.mapLeft(decodeRules(row.rules), ({ message }) => message)
     const { activeHours, ...metadata } = JSON.parse(row.metadata) as { readonly activeHours?: HoursConfig }
     const deliverTo = row.deliver_to === null ? undefined : (JSON.parse(row.deliver_to) as ReplyRoute)

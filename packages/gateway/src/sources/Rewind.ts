@@ -24,8 +24,9 @@ export const make = (jobs: Jobs) =>
       const found: Array<readonly [Entry, number]> = []
       for (const entry of jobs.values()) {
         const { next_at } = entry.row
-        const next = next_at === null ? undefined : nextAfter(entry.compiled, now)
-        if (next_at !== null && next !== undefined && next < next_at) found.push([entry, next])
+        if (next_at === null || next_at <= now) continue
+        const next = nextAfter(entry.compiled, now)
+        if (next !== undefined && next < next_at) found.push([entry, next])
       }
       return found
     }

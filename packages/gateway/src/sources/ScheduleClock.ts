@@ -21,7 +21,11 @@ const problem = (error: ParseResult.ParseError): string =>
  */
 export const compile = (schedule: Schedule): Either.Either<CompiledSchedule, string> => {
   const valid = validate(schedule)
-  if (Either.isLeft(valid)) return Either.left(problem(valid.left))
+  return Either.isLeft(valid) ? Either.left(problem(valid.left)) : compileDecoded(schedule)
+}
+
+/** `compile`, of a schedule that was just decoded: its shape is checked already, and checking it costs more than the rest. */
+export const compileDecoded = (schedule: Schedule): Either.Either<CompiledSchedule, string> => {
   switch (schedule.kind) {
     case "at":
       return Either.right({ kind: "at", at: schedule.at.getTime() })

@@ -104,6 +104,8 @@ const SHOWN = 5
 const MOST_SHOWN = 1_000
 /** Jobs read at a time. */
 const PAGE = 1_000
+/** Jobs that fire at a time, each in a step of its own: as many as the journal writes in one transaction by default. */
+const MOST_AT_ONCE = 1_000
 /** A wake that lies so far in the past did not happen: twice the longest sleep. Milliseconds. */
 const STALLED_AFTER = 120_000
 const decodeRules = Schema.decodeUnknownEither(JobRules)
@@ -123,7 +125,7 @@ export const make = (config: GatewayConfig) =>
     const alarm: Alarm.Alarm = yield* Alarm.make(
       "scheduler",
       (ids): Effect.Effect<void> => firing.fireAll(ids),
-      undefined,
+      MOST_AT_ONCE,
       Effect.suspend(() => Effect.ignore(untilDone(rewind)))
     )
     const jobs = new Jobs(alarm)

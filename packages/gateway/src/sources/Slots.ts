@@ -74,6 +74,10 @@ export const skippedRow = (jobId: string, { at, count, until }: Range, reason: s
 
 const PAGE = 1_000
 
+/** Whether an instant has no slot for certain. The first ones of a configured job may meet those of another that had its id. */
+const isNew = ({ row: { accounted_at, origin } }: Entry, at: number): boolean =>
+  accounted_at === null ? origin === "api" : at > accounted_at
+
 /** What became of the jobs' instants: the slots that are open, in memory, and what is written of all of them. */
 export class Slots {
   private readonly open = new Map<string, OpenSlot>()
@@ -137,8 +141,7 @@ export class Slots {
       this.jobs.noteSkipped(tx, entry, { ...before, ...set })
     } else {
       const row = skippedRow(id, at === range.at ? range : { ...range, at, count: undefined }, reason, tx.now)
-      // The first slot of a job may meet those of another that had its id.
-      tx.write({ op: accounted_at === null ? "put" : "insert", table: "slots", row })
+      tx.write({ op: isNew(entry, row.at) ? "insert" : "put", table: "slots", row })
       const data = { jobId: id, name: entry.row.name, at: row.at, until: row.until, reason }
       this.audit.append(tx, { kind: "job.skipped", data })
       this.jobs.noteSkipped(tx, entry, row)
@@ -162,8 +165,7 @@ export class Slots {
       started_at: tx.now,
       ended_at: null
     }
-    const isNew = accounted_at !== null && at > accounted_at
-    tx.write({ op: isNew ? "insert" : "put", table: "slots", row })
+    tx.write({ op: isNew(entry, at) ? "insert" : "put", table: "slots", row })
     this.jobs.noteSkipped(tx, entry, undefined)
     tx.onCommit(() => this.add(eventId, { jobId: id, at, late }))
     return { last_at: at, accounted_at: Math.max(at, accounted_at ?? at) }

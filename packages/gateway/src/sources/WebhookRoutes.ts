@@ -2,8 +2,7 @@ import { Effect, Redacted } from "effect"
 import type { WebhookConfig } from "../domain/Config.ts"
 import { GatewayConfigError } from "../domain/Errors.ts"
 import type { WebhookAdapter } from "./WebhookAdapter.ts"
-import * as Generic from "./webhooks/generic.ts"
-import { github } from "./webhooks/github.ts"
+import { BUILT_IN } from "./webhooks/builtIn.ts"
 
 export interface WebhookRouterOptions {
   readonly webhooks: ReadonlyArray<WebhookConfig>
@@ -59,11 +58,6 @@ const names = (filter: ReadonlyArray<string>, type: string): boolean =>
 export const isLetIn = ({ config, adapter }: Route, type: string): boolean =>
   config.events === undefined ? adapter.optIn === undefined || !names(adapter.optIn, type) : names(config.events, type)
 
-const BUILT_IN = new Map<string, (config: WebhookConfig) => WebhookAdapter>([
-  ["github", () => github],
-  ["generic", Generic.make]
-])
-
 /** What `webhooks[].adapter` may be. */
 export const adapterNames = (adapters: ReadonlyArray<WebhookAdapter> = []): ReadonlyArray<string> => [
   ...new Set([...BUILT_IN.keys(), ...adapters.map(({ source }) => source)])
@@ -76,7 +70,7 @@ export const make = (
 ): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
   Effect.gen(function* () {
     // Maps, because paths come from the network: an object has a `constructor`.
-    const adapters = new Map(BUILT_IN)
+    const adapters = new Map([...BUILT_IN].map(([name, { adapter }]) => [name, adapter]))
     for (const adapter of options.adapters ?? []) adapters.set(adapter.source, () => adapter)
 
     const invalid = (path: string, message: string) =>

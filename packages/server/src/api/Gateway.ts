@@ -7,6 +7,7 @@ import {
   type SwitchMode,
   type SwitchOptions
 } from "@postilion/gateway"
+import { inputOf } from "@postilion/gateway/domain/Routing"
 import { Effect } from "effect"
 import * as Metrics from "../Metrics.ts"
 import { Shutdown } from "../Shutdown.ts"
@@ -26,6 +27,7 @@ export const gateway = (agents: () => ReadonlyArray<string>) =>
       budget: ({ urlParams }) => gateway.budget(urlParams),
       metrics: () => Effect.map(metrics, (text) => new Text(text, Metrics.CONTENT_TYPE)),
       agents: () => Effect.sync(() => ({ agents: agents().map((id) => ({ id, mode: killSwitch.mode(id) })) })),
+      route: ({ urlParams }) => Effect.sync(() => gateway.route(inputOf(urlParams))),
       release: (_, { principal: { name: by } }) =>
         Effect.gen(function* () {
           const { held } = yield* gateway.status()

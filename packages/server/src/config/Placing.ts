@@ -36,6 +36,8 @@ export interface PlacingOptions {
   readonly readSecret: (
     file: string
   ) => { readonly text: string; readonly warning?: string } | { readonly problem: string }
+  /** What a path means that is written in the file. */
+  readonly pathOf: (name: string) => string
 }
 
 const NUMBER = /^[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?$/i
@@ -158,6 +160,7 @@ class Placing {
       return secret.text
     }
     note()
+    if (value?.path === true && text !== "") return this.options.pathOf(text)
     if (variables.length === 0 || value === undefined) return text
     if (value.number !== undefined && NUMBER.test(text.replaceAll("_", ""))) return Number(text.replaceAll("_", ""))
     if (value.flag && (text === "true" || text === "false")) return text === "true"

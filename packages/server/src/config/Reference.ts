@@ -86,7 +86,8 @@ Made from the schema of the configuration by \`node scripts/configuration.mjs\`;
 changed while the gateway runs is in [gateway-file.md](gateway-file.md).
 
 Keys are the same in a \`gateway.yaml\` and in a program. In a file, a key that ends in \`Ms\` may be written without it and with a
-time, as in \`interval: 30 minutes\`, and \`agent\` stands for \`agentId\`. \`*\` stands for a name, \`[]\` for the items of a list.`
+time, as in \`interval: 30 minutes\`, and \`agent\` stands for \`agentId\`. A path that is not absolute is read from the folder of the
+file it stands in; in a program, from the folder the process was started in. \`*\` stands for a name, \`[]\` for the items of a list.`
 
 const indented = (about: string, by: string): string => about.replaceAll("\n", `\n${by}  `)
 

@@ -1,4 +1,5 @@
 import { Option, SchemaAST } from "effect"
+import { isFilePath } from "./FilePath.ts"
 
 /** What numbers a key takes. */
 export interface Bounds {
@@ -16,6 +17,8 @@ export interface Value {
   readonly text: boolean
   readonly flag: boolean
   readonly secret: boolean
+  /** Of a file. */
+  readonly path: boolean
 }
 
 export interface Key {
@@ -39,6 +42,7 @@ const value = (of: Partial<Value>): Value => ({
   text: false,
   flag: false,
   secret: false,
+  path: false,
   ...of
 })
 const UNKNOWN = value({ text: true })
@@ -53,7 +57,8 @@ const both = (a: Value, b: Value): Value => {
     words: [...new Set([...a.words, ...b.words])],
     text: a.text || b.text,
     flag: a.flag || b.flag,
-    secret: a.secret || b.secret
+    secret: a.secret || b.secret,
+    path: a.path || b.path
   })
 }
 
@@ -102,9 +107,9 @@ export const shapeOf = (ast: SchemaAST.AST): Shape => {
       return SchemaAST.isTypeLiteral(ast.from) ? objectOf(ast.from, ast) : shapeOf(ast.from)
     case "Refinement": {
       const shape = shapeOf(ast.from)
-      return shape.kind === "value" && shape.number !== undefined
-        ? { ...shape, number: { ...shape.number, ...boundsOf(ast) } }
-        : shape
+      if (shape.kind !== "value") return shape
+      if (isFilePath(ast)) return { ...shape, path: true }
+      return shape.number === undefined ? shape : { ...shape, number: { ...shape.number, ...boundsOf(ast) } }
     }
     case "TupleType": {
       const item = ast.rest[0]?.type ?? ast.elements[0]?.type
@@ -177,11 +182,11 @@ export const describe = (shape: Shape): string => {
     case "choice":
       return shape.members.map(describe).join(", or ")
     case "value": {
-      const { flag, number, secret, text, words } = shape
+      const { flag, number, path, secret, text, words } = shape
       const parts = [
         ...(number === undefined ? [] : [numbers(number)]),
         ...words.map((word) => `"${word}"`),
-        ...(text ? [secret ? "a secret, as text" : "text"] : []),
+        ...(text ? [secret ? "a secret, as text" : path ? "a path" : "text"] : []),
         ...(flag ? ["true or false"] : [])
       ]
       return parts.length < 3 ? parts.join(" or ") : `one of ${parts.join(", ")}`

@@ -50,6 +50,8 @@ export interface Holder {
   readonly id: string
   readonly principal: Principal
   readonly role: Role
+  /** What the program says it is: its name and version. */
+  readonly client: string
 }
 
 /**
@@ -62,6 +64,7 @@ export class Connection implements Holder {
   readonly id: string
   readonly principal: Principal
   readonly role: Role
+  readonly client: string
   readonly rooms = new Set<Room>()
   socket: WebSocket | undefined
   /** Of what resumes it, as it is known by. */
@@ -74,10 +77,11 @@ export class Connection implements Holder {
   private keptBytes = 0
   private readonly limits: WebSocketConfig
 
-  constructor({ id, principal, role }: Holder, limits: WebSocketConfig) {
+  constructor({ client, id, principal, role }: Holder, limits: WebSocketConfig) {
     this.id = id
     this.principal = principal
     this.role = role
+    this.client = client
     this.limits = limits
   }
   /** Whether it reads about as fast as it is told. */

@@ -57,7 +57,11 @@ export const make = (
         return connection
       },
       /** The connection this token resumes, if it is this holder's and has told so much; it has no socket any more. */
-      take: (token: string, seq: number, { principal, role }: Omit<Holder, "id">): Connection | undefined => {
+      take: (
+        token: string,
+        seq: number,
+        { principal, role }: Pick<Holder, "principal" | "role">
+      ): Connection | undefined => {
         const connection = byKey.get(keyOf(token))
         const own = connection?.principal.name === principal.name && connection.principal.tokenId === principal.tokenId
         if (connection === undefined || !own || connection.role !== role || seq > connection.seq) return undefined

@@ -53,9 +53,10 @@ export const make = ({ access, config, connections, feed }: HandshakeOptions) =>
       return Either.left(new Refusal({ code: "version-mismatch", message }))
     }
     return Either.map(holderOf(head, params), (principal) => {
-      const { resume, role } = params
+      const { client, resume, role } = params
       const resumed = resume && connections.take(resume.token, resume.seq, { principal, role })
-      const connection = resumed ?? connections.open({ id: randomUUID(), principal, role })
+      const connection =
+        resumed ?? connections.open({ id: randomUUID(), principal, role, client: `${client.name} ${client.version}` })
       const { heartbeatIntervalMs, maxMessagesPerMinute, maxPayload, reconnectTimeoutMs } = config
       return {
         connection,

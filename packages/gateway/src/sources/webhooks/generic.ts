@@ -5,6 +5,7 @@ import { WebhookValidationError } from "../../domain/Errors.ts"
 import type { WebhookAdapter, WebhookRequest } from "../WebhookAdapter.ts"
 import { textOf } from "./fields.ts"
 import { equalInConstantTime, hmac } from "./hmac.ts"
+import type { WebhookSender } from "./Sender.ts"
 
 const UNIX_SECONDS = /^\d{1,12}$/
 /** A classification ends up in filters, logs and tasks: anything but a short name is not one. */
@@ -14,6 +15,15 @@ const nameOf = (payload: unknown): string =>
   ["type", "event", "action"]
     .map((key) => textOf(payload, key))
     .find((text) => text !== undefined && NAME.test(text)) ?? "webhook.received"
+
+type Options = Pick<
+  WebhookConfig,
+  "algorithm" | "idHeader" | "signatureHeader" | "timestampHeader" | "toleranceSeconds"
+>
+
+/** What is signed. */
+const signedOf = (timestamp: string | undefined, body: Uint8Array): ReadonlyArray<string | Uint8Array> =>
+  timestamp === undefined ? [body] : [`${timestamp}.`, body]
 
 /**
  * Any sender that signs with an HMAC in a header, as hex or base64, with or without `sha256=` (the hash's name) before it.
@@ -25,9 +35,7 @@ const nameOf = (payload: unknown): string =>
  * Classified by the payload's `type`, `event` or `action`, the first that is a name (at most 128 of `A-Z a-z 0-9 _ . : / -`),
  * else as `webhook.received`. Nothing else in the payload means anything to the gateway: the priority is `normal`.
  */
-export const make = (
-  options: Pick<WebhookConfig, "algorithm" | "idHeader" | "signatureHeader" | "timestampHeader" | "toleranceSeconds">
-): WebhookAdapter => {
+export const make = (options: Options): WebhookAdapter => {
   const { algorithm, toleranceSeconds } = options
   const idHeader = options.idHeader.toLowerCase()
   const signatureHeader = options.signatureHeader.toLowerCase()
@@ -40,8 +48,7 @@ export const make = (
 
   const matches = (req: WebhookRequest, given: string, secret: string): boolean => {
     const signature = given.startsWith(prefix) ? given.slice(prefix.length) : given
-    const timestamp = timestampHeader === undefined ? undefined : req.headers[timestampHeader]
-    const signed = timestamp === undefined ? [req.rawBody] : [`${timestamp}.`, req.rawBody]
+    const signed = signedOf(timestampHeader === undefined ? undefined : req.headers[timestampHeader], req.rawBody)
     return signature.length === hexDigits
       ? equalInConstantTime(signature.toLowerCase(), hmac(algorithm, secret, signed, "hex"))
       : equalInConstantTime(signature, hmac(algorithm, secret, signed, "base64"))
@@ -79,3 +86,21 @@ export const make = (
     classify: (event) => String(event.metadata.type)
   }
 }
+
+/** A sender that signs as these options say. */
+export const sender = ({ algorithm, idHeader, signatureHeader, timestampHeader }: Options): WebhookSender => ({
+  event: "note",
+  example: (event) => ({ type: event, text: "hello from postilion" }),
+  headers: ({ at, body, id }, secret) => {
+    const timestamp = timestampHeader === undefined ? {} : { [timestampHeader.toLowerCase()]: String(at) }
+    const signed = signedOf(timestampHeader === undefined ? undefined : String(at), body)
+    return {
+      "content-type": "application/json",
+      [idHeader.toLowerCase()]: id,
+      ...timestamp,
+      ...(secret === undefined
+        ? {}
+        : { [signatureHeader.toLowerCase()]: `${algorithm}=${hmac(algorithm, secret, signed, "hex")}` })
+    }
+  }
+})

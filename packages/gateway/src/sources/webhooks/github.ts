@@ -3,6 +3,7 @@ import { WebhookTransformError, WebhookValidationError } from "../../domain/Erro
 import type { WebhookAdapter, WebhookRequest } from "../WebhookAdapter.ts"
 import { fieldOf, textOf } from "./fields.ts"
 import { equalInConstantTime, hmac } from "./hmac.ts"
+import type { WebhookSender } from "./Sender.ts"
 
 const FORM = "application/x-www-form-urlencoded"
 
@@ -43,6 +44,8 @@ const summaryOf = (event: string, payload: object, repository: string | undefine
   return parts.filter((part) => part !== undefined).join(" ")
 }
 
+const signatureOf = (body: Uint8Array, secret: string): string => `sha256=${hmac("sha256", secret, [body], "hex")}`
+
 /**
  * GitHub: `X-Hub-Signature-256` over the raw bytes, `X-GitHub-Delivery` as the delivery id. A redelivery has the same one.
  * GitHub signs the body alone, no header and no time: who holds a signed request can send it again under another id.
@@ -68,7 +71,7 @@ export const github: WebhookAdapter = {
         message: "the header x-hub-signature-256 is missing; set a secret on the hook at GitHub"
       })
     }
-    return Effect.succeed(equalInConstantTime(signature, `sha256=${hmac("sha256", secret, [req.rawBody], "hex")}`))
+    return Effect.succeed(equalInConstantTime(signature, signatureOf(req.rawBody, secret)))
   },
   transform: (req) => {
     const event = req.headers["x-github-event"]
@@ -103,4 +106,16 @@ export const github: WebhookAdapter = {
     })
   },
   classify: (event) => String(event.metadata.type)
+}
+
+/** As GitHub sends. */
+export const sender: WebhookSender = {
+  event: "push",
+  example: () => ({ repository: { full_name: "example/hello" }, sender: { login: "postilion" } }),
+  headers: ({ body, event, id }, secret) => ({
+    "content-type": "application/json",
+    "x-github-event": event,
+    "x-github-delivery": id,
+    ...(secret === undefined ? {} : { "x-hub-signature-256": signatureOf(body, secret) })
+  })
 }
