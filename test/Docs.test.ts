@@ -85,6 +85,12 @@ describe("the documents", () => {
     }
   )
 
+  /** The commands of a part of a document. */
+  const commands = (part: string) => [...part.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = ""]) => block)
+  /** Has commands done where a gateway listens at another port than they say. What they print. */
+  const shell = (port: string, cwd: string, env: NodeJS.ProcessEnv) => async (block: string) =>
+    (await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], { env, cwd })).stdout
+
   /** Starts a document's gateway, and has its commands done: those above it before it starts. What they answered, in order. */
   const conversation = async (document: string, variables: Record<string, string>): Promise<ReadonlyArray<string>> => {
     const {
@@ -96,19 +102,15 @@ describe("the documents", () => {
     const env = { ...process.env, ...variables }
     writeFileSync(file, code.replaceAll("8765", port))
     const text = textOf(document)
-    const commands = (part: string) => [...part.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = ""]) => block)
     const [before = "", after = ""] = text.split(code)
     const answers: Array<string> = []
-    const run = async (block: string) => {
-      const options = { env, cwd: folder }
-      answers.push((await exec("bash", ["-euo", "pipefail", "-c", block.replaceAll("8765", port)], options)).stdout)
-    }
-    for (const block of commands(before)) await run(block)
+    const run = shell(port, folder, env)
+    for (const block of commands(before)) answers.push(await run(block))
     const child = spawn(node[0], [...node.slice(1), file], { cwd: folder, env, stdio: "inherit" })
     const ended = new Promise<number | null>((resolve) => child.on("exit", resolve))
     try {
       await ready(code.includes("ssl:") ? `https://localhost:${port}` : `http://127.0.0.1:${port}`, folder, child)
-      for (const block of commands(after)) await run(block)
+      for (const block of commands(after)) answers.push(await run(block))
     } finally {
       child.kill("SIGTERM")
     }
@@ -119,8 +121,8 @@ describe("the documents", () => {
   it("docs/http.md: its gateway starts, its commands succeed, and SIGTERM ends it with status 0", {
     timeout: 60_000
   }, async () => {
-    const variables = { TOKEN: "t0ken", GITHUB_WEBHOOK_SECRET: "s3cret" }
-    const [push = "", note = "", chat = "", seen = "", switched = "", release = "", channel = ""] = await conversation(
+    const variables = { TOKEN: "t0ken" }
+    const [chat = "", seen = "", switched = "", release = "", channel = ""] = await conversation(
       "docs/http.md",
       variables
     )
@@ -129,10 +131,39 @@ describe("the documents", () => {
     expect(switched).toBe(
       '{"agentId":"agent","mode":"paused","by":"ada"}{"agentId":"agent","mode":"running","by":"ada"}'
     )
-    expect(JSON.parse(push)).toMatchObject({ status: "accepted", decision: "merge" })
-    expect(JSON.parse(note)).toMatchObject({ status: "accepted", decision: "execute" })
     expect(JSON.parse(chat)).toMatchObject({ decision: "execute", reply: expect.stringContaining("offline model") })
-    expect(seen).toContain("postilion_webhooks_received_total 2\n")
+    expect(seen).toContain("# TYPE postilion_webhooks_received_total counter\n")
+  })
+
+  it("docs/webhooks.md: the gateway of its file takes what its commands send", { timeout: 600_000 }, async () => {
+    const cwd = join(workshop, "docs-webhooks-md", "file")
+    const port = String(await freePort())
+    mkdirSync(cwd, { recursive: true })
+    const [file = ""] = blocksOf("docs/webhooks.md", "yaml")
+    writeFileSync(join(cwd, "gateway.yaml"), file.replace("8765", port))
+    const command = [...node, join(root, "packages/cli/src/main.ts")]
+    writeFileSync(join(cwd, "postilion"), `#!/bin/sh\nexec ${command.map((word) => `'${word}'`).join(" ")} "$@"\n`, {
+      mode: 0o755
+    })
+    const run = shell(port, cwd, { ...process.env, PATH: `${cwd}:${process.env.PATH}` })
+    const [secrets = "", ...after] = commands(textOf("docs/webhooks.md"))
+    await run(secrets)
+    const child = spawn(join(cwd, "postilion"), ["start", "--log-format", "json"], { cwd, stdio: "ignore" })
+    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve))
+    const answers: Array<string> = []
+    try {
+      await ready(`http://127.0.0.1:${port}`, cwd, child)
+      for (const block of after) answers.push(await run(block))
+    } finally {
+      child.kill("SIGTERM")
+    }
+    expect(await ended).toBe(0)
+    const [tried = "", signed = "", bySsl = ""] = answers
+    expect(tried).toMatch(/escalate.*RequireApproval/s)
+    expect(tried).toMatch(/^evt_\w+$/m)
+    for (const answer of [signed, bySsl]) {
+      expect(JSON.parse(answer)).toMatchObject({ status: "accepted", decision: "execute" })
+    }
   })
 
   it("docs/api.md: its gateway starts, its commands answer as it says, and the last of them ends it with status 0", {
@@ -176,11 +207,26 @@ describe("the documents", () => {
     expect(stdout).toContain("outcomes as expected")
   })
 
-  it("link only to files that exist", () => {
+  /** What a heading is linked by. */
+  const anchorsOf = (document: string): ReadonlyArray<string> =>
+    [...textOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w\- ]/g, "")
+        .replaceAll(" ", "-")
+    )
+
+  it("link only to files and headings that exist, and the README to every page", () => {
+    const linked = new Set<string>()
     for (const document of documents) {
-      for (const [, target = ""] of textOf(document).matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
-        expect(existsSync(join(root, document, "..", target)), `${document} links to ${target}`).toBe(true)
+      for (const [, target = "", anchor] of textOf(document).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
+        const file = target === "" ? document : join(document, "..", target)
+        expect(existsSync(join(root, file)), `${document} links to ${target}`).toBe(true)
+        if (anchor !== undefined) expect(anchorsOf(file), `${document} links to ${target}#${anchor}`).toContain(anchor)
+        if (document === "README.md") linked.add(file)
       }
     }
+    const pages = documents.filter((document) => document.endsWith(".md") && document !== "README.md")
+    expect(pages.filter((page) => !linked.has(page))).toEqual([])
   })
 })

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs"
-import { dirname, resolve } from "node:path"
+import { resolve } from "node:path"
 import type { GatewayConfigError } from "@postilion/gateway"
 import type { ConfigFile } from "@postilion/server"
 import { Effect } from "effect"
@@ -41,12 +41,6 @@ export const originOf = ({ origin }: Setting): string => {
   ]
   return [`line ${line}:${column}`, ...besides].join(", ")
 }
-
-/** Files that secrets are read from. */
-export const secretFiles = ({ file, settings }: Loaded): ReadonlyArray<string> =>
-  settings.flatMap(({ origin }) =>
-    origin.from === "file" && origin.secretFile !== undefined ? [resolve(dirname(file), origin.secretFile)] : []
-  )
 
 /** Secrets that stand in the configuration itself. */
 export const writtenSecrets = ({ settings }: Loaded): ReadonlyArray<Setting> =>

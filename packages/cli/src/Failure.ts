@@ -1,4 +1,5 @@
-import { Data } from "effect"
+import * as Mismatch from "@postilion/gateway/domain/Mismatch"
+import { Data, ParseResult } from "effect"
 
 /** What the process ends with. Those above 2 are of `sysexits.h`. */
 export const EXIT = {
@@ -53,6 +54,8 @@ const ofStatus = (status: unknown): Exit =>
 
 const exitOf = (error: unknown): Exit => {
   switch (tagOf(error)) {
+    case "ParseError":
+      return "usage"
     case "GatewayConfigError":
     case "SchedulerError":
       return "config"
@@ -87,6 +90,9 @@ const nextOf = (error: unknown): string | undefined => {
 export const failureOf = (error: unknown): CliError | undefined => {
   if (error instanceof CliError) return error
   if (tagOf(error) === undefined) return undefined
-  const message = textOf(error, "message") ?? String(error)
+  // Not even sent: the gateway would have refused it.
+  const message = ParseResult.isParseError(error)
+    ? Mismatch.describe(error)
+    : (textOf(error, "message") ?? String(error))
   return new CliError({ exit: exitOf(error), message, next: nextOf(error), cause: error })
 }

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import { type Loaded, secretFiles, writtenSecrets } from "./Configuration.ts"
+import { type Loaded, writtenSecrets } from "./Configuration.ts"
 
 /** A file that holds what others on the machine should not read. */
 export interface Sensitive {
@@ -11,7 +11,7 @@ export interface Sensitive {
 /** Which files of a configuration those are, where they are there. */
 export const sensitive = (loaded: Loaded): ReadonlyArray<Sensitive> => {
   const { audit, ssl, storage } = loaded.config
-  const files: Array<Sensitive> = secretFiles(loaded).map((file) => ({ file, what: "a secret" }))
+  const files: Array<Sensitive> = loaded.secretFiles.map((file) => ({ file, what: "a secret" }))
   if (writtenSecrets(loaded).length > 0) files.push({ file: loaded.file, what: "the secrets in the configuration" })
   if (ssl !== undefined) files.push({ file: ssl.key, what: "the key of the certificate" })
   if (audit.signingKeyFile !== undefined)

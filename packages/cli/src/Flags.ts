@@ -10,16 +10,34 @@ export const optional = (name: string, value: string, about: string) =>
     Options.map(Option.getOrUndefined)
   )
 export const flag = (name: string, about: string) => Options.boolean(name).pipe(Options.withDescription(about))
+/** What a text stands for, where it is given; what it is refused with names the option, which the library's own words do not. */
+export const read = <A>(
+  name: string,
+  value: string,
+  about: string,
+  meaning: (text: string) => A | undefined,
+  expected: string
+) =>
+  Options.text(name).pipe(
+    Options.withPseudoName(value),
+    Options.withDescription(about),
+    Options.filterMap((text) => Option.fromNullable(meaning(text)), `--${name} must be ${expected}`),
+    Options.optional,
+    Options.map(Option.getOrUndefined)
+  )
+/** A whole number, where it is given. */
+export const whole = (name: string, value: string, least: number, most: number, about: string) => {
+  const meaning = (text: string): number | undefined => {
+    const given = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    return given >= least && given <= most ? given : undefined
+  }
+  const bounds = most === Number.MAX_SAFE_INTEGER ? `${least} or more` : `from ${least} to ${most}`
+  return read(name, value, about, meaning, `a whole number, ${bounds}`)
+}
 /** How many there are shown at most. */
 export const limit = (most: number, standard: number) =>
-  Options.integer("limit").pipe(
-    Options.withPseudoName("n"),
-    Options.withDescription(`At most so many, up to ${most.toLocaleString("en-US")}. Default: ${standard}.`),
-    Options.filterMap(
-      (value) => (value >= 1 && value <= most ? Option.some(value) : Option.none()),
-      `--limit must be from 1 to ${most}`
-    ),
-    Options.withDefault(standard)
+  whole("limit", "n", 1, most, `At most so many, up to ${most.toLocaleString("en-US")}. Default: ${standard}.`).pipe(
+    Options.map((given) => given ?? standard)
   )
 
 /** One of a few words, where it is given. */
@@ -27,11 +45,12 @@ export const choice = <const W extends ReadonlyArray<string>>(name: string, word
   Options.choice(name, words).pipe(Options.withDescription(about), Options.optional, Options.map(Option.getOrUndefined))
 /** An instant, where it is given. */
 export const instant = (name: string, about: string) =>
-  Options.date(name).pipe(
-    Options.withPseudoName("time"),
-    Options.withDescription(about),
-    Options.optional,
-    Options.map(Option.getOrUndefined)
+  read(
+    name,
+    "time",
+    about,
+    (text) => (Number.isNaN(Date.parse(text)) ? undefined : new Date(text)),
+    "a time such as 2026-01-31T09:00:00Z"
   )
 
 export const json = flag("json", "As JSON, for programs.")

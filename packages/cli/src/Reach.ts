@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as HttpClient from "@effect/platform/HttpClient"
 import type * as ApiClient from "@postilion/client/ApiClient"
@@ -74,9 +74,10 @@ export const listens = (url: string): Effect.Effect<boolean> =>
     Effect.provide(FetchHttpClient.layer)
   )
 
-const notRunning = ({ loaded, named, url }: Target): CliError =>
+/** That none runs, and what to do; `besides`: what else there is not. */
+export const notRunning = ({ loaded, named, url }: Target, besides = ""): CliError =>
   temporary(
-    `no gateway answers at ${url}`,
+    `no gateway answers at ${url}${besides}`,
     loaded !== undefined && !named
       ? "start it first, with `postilion start`"
       : "start it, or name another one with --url"
@@ -89,23 +90,35 @@ const apiAt = ({ token, url }: Target): Effect.Effect<Api> =>
     ({ make }) => make({ baseUrl: url, token })
   ).pipe(Effect.provide(FetchHttpClient.layer))
 
+/** The gateway that is meant, which runs. */
+export const running = (flags: Connected): Effect.Effect<Target, CliError | GatewayConfigError> =>
+  Effect.flatMap(target(flags), (meant) =>
+    Effect.flatMap(listens(meant.url), (listening) => (listening ? Effect.succeed(meant) : notRunning(meant)))
+  )
+
 /** Does something that only a gateway that runs can. */
 export const asking = <A, E>(
   flags: Connected,
   ask: (api: Api, target: Target) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | CliError | GatewayConfigError> =>
   Effect.gen(function* () {
-    const meant = yield* target(flags)
-    if (!(yield* listens(meant.url))) return yield* notRunning(meant)
+    const meant = yield* running(flags)
     return yield* ask(yield* apiAt(meant), meant)
   })
 
+const hasRecords = ({ config: { storage } }: Loaded): boolean => storage !== ":memory:" && existsSync(storage)
+const noRecords = ({ config: { storage } }: Loaded): string =>
+  storage === ":memory:" ? "what it keeps is in its memory" : `there are no records yet in ${storage}`
+
 /** The records of a gateway, as they are in its file. */
 export const records = (loaded: Loaded) =>
-  Effect.map(
-    Effect.promise(() => import("@postilion/server")),
-    ({ SqliteStorage }) => SqliteStorage.layerReadOnly({ filename: loaded.config.storage })
-  )
+  Effect.gen(function* () {
+    if (!hasRecords(loaded)) {
+      return yield* temporary(noRecords(loaded), "start the gateway once, or set `storage` to where its records are")
+    }
+    const { SqliteStorage } = yield* Effect.promise(() => import("@postilion/server"))
+    return SqliteStorage.layerReadOnly({ filename: loaded.config.storage })
+  })
 
 /** Reads from the records where they are here: what is long would only hold up the gateway, or is to be held against it. */
 export const readingRecords = <A, E, A2, E2>(
@@ -115,7 +128,7 @@ export const readingRecords = <A, E, A2, E2>(
 ): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
   Effect.gen(function* () {
     const loaded = flags.url === undefined && !process.env.POSTILION_URL ? yield* find(flags.config) : undefined
-    if (loaded === undefined) return yield* asking(flags, live)
+    if (loaded === undefined || !hasRecords(loaded)) return yield* reading(flags, live, kept)
     return yield* Effect.provide(kept(loaded), yield* records(loaded))
   })
 
@@ -123,14 +136,14 @@ export const readingRecords = <A, E, A2, E2>(
 export const configured = <A, E, A2, E2>(
   flags: Connected,
   live: (api: Api) => Effect.Effect<A, E>,
-  written: (loaded: Loaded) => Effect.Effect<A2, E2>
+  written: (loaded: Loaded, meant: Target) => Effect.Effect<A2, E2>
 ): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
   Effect.gen(function* () {
     const meant = yield* target(flags)
     if (yield* listens(meant.url)) return yield* live(yield* apiAt(meant))
     const { loaded, named } = meant
     if (loaded === undefined || named) return yield* notRunning(meant)
-    return yield* written(loaded)
+    return yield* written(loaded, meant)
   })
 
 /** Reads from the gateway where it runs, and else from its records. */
@@ -139,4 +152,8 @@ export const reading = <A, E, A2, E2>(
   live: (api: Api) => Effect.Effect<A, E>,
   kept: (loaded: Loaded) => Effect.Effect<A2, E2, Store>
 ): Effect.Effect<A | A2, E | E2 | CliError | GatewayConfigError> =>
-  configured(flags, live, (loaded) => Effect.flatMap(records(loaded), (store) => Effect.provide(kept(loaded), store)))
+  configured(flags, live, (loaded, meant) =>
+    hasRecords(loaded)
+      ? Effect.flatMap(records(loaded), (store) => Effect.provide(kept(loaded), store))
+      : notRunning(meant, `, and ${noRecords(loaded)}`)
+  )

@@ -2,18 +2,44 @@ import { root } from "./Cli.ts"
 import { EXIT } from "./Failure.ts"
 import { type Page, type Parameter, pages, usageOf } from "./Help.ts"
 
+/** Commands that answer the same where no gateway runs. */
+export const FROM_RECORDS = [
+  "explain",
+  "events list",
+  "events show",
+  "runs list",
+  "runs show",
+  "approvals list",
+  "approvals show",
+  "sessions list",
+  "sessions show",
+  "sessions export",
+  "cron list",
+  "cron next",
+  "agents list",
+  "budget",
+  "dead-letters list",
+  "token list",
+  "audit verify",
+  "audit list",
+  "audit export"
+] as const
+
 const INTRODUCTION = `# The command line
 
 Made from the commands of \`@postilion/cli\` by \`node scripts/cli.mjs\`; edit those.
 
-\`postilion\` runs a gateway from one file, and operates it. In a clone of the repository, where nothing is installed, it is
-\`npm run --silent postilion --\`.
+\`postilion\` runs a gateway from one file, and operates it. In a clone of the repository it is \`npx postilion\`, or,
+where nothing is installed yet, \`npm run --silent postilion --\`.
 
 It asks a gateway that runs, by its API. Which one, and with which token, is said by \`--url\` and \`--token-file\`, by
-\`POSTILION_URL\` and \`POSTILION_TOKEN\`, or by the configuration: \`--config\`, \`POSTILION_CONFIG\`, \`./gateway.yaml\`. Where
-none runs, these read its records: \`explain\`, \`events list\`, \`runs list\` and \`show\`, \`approvals list\`, \`sessions list\`, \`show\`
-and \`export\`, \`cron list\`, \`dead-letters list\`, \`budget\`; \`route\` reads the configuration, and the others say to start it first.
-\`audit verify\`, \`list\` and \`export\`, and \`backtest\`, read the records in any case where they are here. For a certificate that no authority vouches for, \`NODE_EXTRA_CA_CERTS\` names a file with it.
+\`POSTILION_URL\` and \`POSTILION_TOKEN\`, or by the configuration: \`--config\`, \`POSTILION_CONFIG\`, \`./gateway.yaml\`. For a
+certificate that no authority vouches for, \`NODE_EXTRA_CA_CERTS\` names a file with it.
+
+Where none runs, these read its records, which the configuration names, and answer the same:
+${FROM_RECORDS.map((command) => `\`${command}\``).join(", ")}.
+\`route\` reads the configuration. \`status\` says what the records do, and ends with 75. What changes or follows something needs a gateway that runs, and says to start
+it first, with 75. \`audit verify\`, \`audit list\`, \`audit export\` and \`backtest\` read the records in any case where they are here.
 
 Answers go to standard output; hints, progress and errors to standard error. On a terminal they are tables, with colours unless
 \`NO_COLOR\` is set. \`--json\` makes an answer one JSON document, or, of what goes on and on, a line of JSON each: names in it stay.

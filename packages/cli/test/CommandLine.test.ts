@@ -1,7 +1,11 @@
-import { writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { once } from "node:events"
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { batch, cli, folder, freePort } from "./Support.ts"
+import { BIN, batch, cli, folder, freePort } from "./Support.ts"
 
 describe("the command line", { timeout: 180_000 }, () => {
   it("says what it ends with: 0 done, 1 failed, 2 usage, 75 not now, 78 configuration, 130 Ctrl-C", async () => {
@@ -58,6 +62,21 @@ describe("the command line", { timeout: 180_000 }, () => {
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("dm, group, channel") })
   })
 
+  it("is what was compiled, and in a clone where nothing was, its source", () => {
+    const clone = folder()
+    const bin = join(clone, "packages/cli/bin/postilion.js")
+    for (const name of ["packages/cli/bin", "packages/cli/dist", "scripts"])
+      mkdirSync(join(clone, name), { recursive: true })
+    copyFileSync(BIN, bin)
+    writeFileSync(join(clone, "package.json"), '{ "type": "module" }')
+    const tells = (what: string) => `console.log(${JSON.stringify(what)}, process.argv.slice(2).join(" "))`
+    const said = () => execFileSync(process.execPath, [bin, "check", "--json"], { encoding: "utf8" })
+    writeFileSync(join(clone, "scripts/run.mjs"), tells("run.mjs"))
+    expect(said()).toBe("run.mjs postilion check --json\n")
+    writeFileSync(join(clone, "packages/cli/dist/main.js"), tells("main.js"))
+    expect(said()).toBe("main.js check --json\n")
+  })
+
   it("names the command that was meant, and explains each one", async () => {
     const results = await batch(
       [
@@ -90,10 +109,53 @@ describe("the command line", { timeout: 180_000 }, () => {
     expect(group?.stdout).toMatch(/^ {2}tail +Shows what happens/m)
     expect(leaf?.stdout).toMatch(/^ {2}--limit n +At most so many/m)
     expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining("Missing argument <event>") })
-    expect(range).toMatchObject({ code: 2, stderr: expect.stringContaining("--limit must be from 1 to 1000") })
+    expect(range).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--limit must be a whole number, from 1 to 1000")
+    })
     expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
     for (const shell of [bash, zsh, fish])
       expect(shell).toMatchObject({ code: 0, stdout: expect.stringContaining("webhook") })
     expect(debug).toMatchObject({ code: 78, stderr: expect.stringMatching(/^ +at .*Configuration\.js:/m) })
+  })
+
+  it("says of a value that is none which one it is, and what is", async () => {
+    const cwd = folder()
+    // All that is asked of it is whether it is there: what is wrong is found before anything is sent.
+    const there = createServer((_, response) => response.end()).listen(0, "127.0.0.1")
+    await once(there, "listening")
+    const { port } = there.address() as AddressInfo
+    writeFileSync(join(cwd, "gateway.yaml"), `port: ${port}\n`)
+    writeFileSync(join(cwd, "wrong.yaml"), "prot: 1\n")
+    const cases: ReadonlyArray<readonly [line: ReadonlyArray<string>, code: number, message: string]> = [
+      [["start", "--port", "99999"], 2, "--port must be a whole number, from 0 to 65535"],
+      [["start", "--port", "http"], 2, "--port must be a whole number, from 0 to 65535"],
+      [["events", "list", "--from", "yesterday"], 2, "--from must be a time such as 2026-01-31T09:00:00Z"],
+      [["push", "subscribe", "jobs", "--since", "x"], 2, "--since must be a whole number, 0 or more"],
+      [
+        ["backtest", "--policies", "gateway.yaml", "--from", "now"],
+        2,
+        '--from must be a time such as 2026-01-31T09:00:00Z, or "-30 days"'
+      ],
+      [["backtest", "--policies", "gateway.yaml", "--from", "-x days"], 2, "--from must be a time"],
+      [["backtest", "--policies", "none.js"], 1, `there is no "${join(cwd, "none.js")}"`],
+      [["push", "publish", "a b", "1"], 2, "channel must be letters, digits and ._:-, 100 at most"],
+      [["token", "create", "ada", "--expires", "0 seconds"], 2, "expiresInSeconds must be a whole number from 1 to"]
+    ]
+    const [wrong, ...results] = await batch(
+      [["check", "--config", "wrong.yaml", "--json"], ...cases.map(([line]) => line)],
+      { cwd }
+    )
+    there.close()
+    for (const [i, [line, code, message]] of cases.entries()) {
+      const said = `error: ${message}`
+      expect(results[i], line.join(" ")).toMatchObject({ code, stdout: "", stderr: expect.stringContaining(said) })
+      expect(results[i]?.stderr.split("\n").length, line.join(" ")).toBeLessThanOrEqual(3)
+    }
+    expect(wrong?.code).toBe(78)
+    expect(JSON.parse(wrong?.stdout ?? "")).toMatchObject({
+      valid: false,
+      problems: [{ path: "prot", line: 1, column: 1, message: expect.stringContaining('did you mean "port"?') }]
+    })
   })
 })

@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { Gateway } from "@postilion/gateway"
+import { adapterNames } from "@postilion/gateway/sources/WebhookRouter"
 import { ConfigFile } from "@postilion/server"
 import { Either } from "effect"
 import { describe, expect, it } from "vitest"
@@ -83,6 +85,23 @@ describe("the documents", () => {
     expect(tags.length).toBeGreaterThan(10)
     expect(headings).toEqual(expect.arrayContaining(tags))
     expect(headings).toEqual([...headings].sort())
+  })
+
+  it("docs/policies.md has a use of every built-in policy, in the order they are asked", () => {
+    const hours = '{ from: "08:00", to: "18:00" }'
+    const text = `policies: { maxPerSenderPerMinute: 1, requireApprovalFor: [deploy], businessHours: ${hours}, quietHours: ${hours} }`
+    const { config } = Either.getOrThrow(ConfigFile.parse(text, "gateway.yaml", { env: {} }))
+    const policies = [...Gateway.builtInPolicies(config)].sort((a, b) => a.priority - b.priority)
+    const headings = [...textOf("docs/policies.md").matchAll(/^### (\w+)$/gm)].map(([, heading]) => heading)
+    expect(policies.length).toBeGreaterThan(10)
+    expect(headings).toEqual(policies.map(({ _tag }) => _tag))
+  })
+
+  it("docs/webhooks.md has every adapter", () => {
+    const headings = [...textOf("docs/webhooks.md").matchAll(/^## (\w+)$/gm)].map(([, heading]) =>
+      heading?.toLowerCase()
+    )
+    expect(headings).toEqual(expect.arrayContaining([...adapterNames()]))
   })
 
   it("what init offers comments keys that there are", () => {

@@ -1,5 +1,5 @@
 import { Schema } from "effect"
-import { described, named, text, whole } from "./internal/Fields.ts"
+import { count, described, named, text, whole } from "./internal/Fields.ts"
 
 const MOST_AGENTS = 100
 const MOST_TASKS = 1_000
@@ -16,9 +16,7 @@ export const agentMethods = {
     repeatable: true,
     params: Schema.Struct({
       agents: Schema.Array(named("An agent's.")).pipe(Schema.maxItems(MOST_AGENTS)),
-      concurrency: Schema.optional(
-        described(Schema.Int.pipe(Schema.between(1, MOST_TASKS)), "Tasks at a time, of all of them. Default: 1.")
-      )
+      concurrency: Schema.optional(count(1, MOST_TASKS, "Tasks at a time, of all of them. Default: 1."))
     }),
     result: Schema.Struct({
       agents: Schema.Array(

@@ -13,7 +13,7 @@ export interface ClientOptions {
   readonly token?: string
   /** What is asked for; the token must have it. Default: `client`. */
   readonly role?: Role
-  /** What the gateway knows this program as. Default: `postilion-client`. */
+  /** What the gateway's log calls this program, at `debug`. Default: `postilion-client`. */
   readonly name?: string
   /** Default: the global one, or that of `ws`. */
   readonly webSocket?: Socket.SocketConstructor

@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import { agentEvents, agentMethods } from "./AgentProtocol.ts"
-import { described, LONGEST_NAME, Name, named, text, whole } from "./internal/Fields.ts"
+import { count, described, LONGEST_NAME, Name, named, text, whole } from "./internal/Fields.ts"
 import { pushEvents, pushMethods } from "./PushProtocol.ts"
 
 /**
@@ -73,7 +73,10 @@ const Connect = Schema.Struct({
   protocol: described(Schema.Tuple(Schema.Int, Schema.Int), "The lowest and the highest version the client speaks."),
   role: described(Role, "The scope that is asked for."),
   token: Schema.optional(text("Here or in the header `Authorization: Bearer`, never in the URL.")),
-  client: Schema.Struct({ name: Name, version: Name }),
+  client: described(
+    Schema.Struct({ name: Name, version: Name }),
+    "What the gateway's log calls the program, at `debug`."
+  ),
   resume: Schema.optional(
     Schema.Struct({ token: Schema.String, seq: whole("The `seq` of the last notification that arrived; 0: none.") })
   )
@@ -108,7 +111,7 @@ export const methods = {
       invite: Schema.optional(
         described(Schema.Array(Name).pipe(Schema.maxItems(100)), "Principals that may join too. Only by the owner.")
       ),
-      since: Schema.optional(Schema.NonNegativeInt)
+      since: Schema.optional(whole("A cursor. Default: nothing of what came before."))
     }),
     result: Schema.Struct({
       session: Schema.String,
@@ -144,7 +147,7 @@ export const methods = {
     repeatable: true,
     params: Schema.Struct({
       ...SessionRef,
-      turns: Schema.optional(described(Schema.Int.pipe(Schema.between(1, 1_000)), "Default: 40."))
+      turns: Schema.optional(count(1, 1_000, "Default: 40."))
     }),
     result: Schema.Struct({ turns: Schema.Array(Turn) })
   },

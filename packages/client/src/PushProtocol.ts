@@ -1,27 +1,32 @@
 import { Schema } from "effect"
-import { described, named, text, whole } from "./internal/Fields.ts"
+import { count, described, named, text, whole } from "./internal/Fields.ts"
 
 const LONGEST_CHANNEL = 100
 const MOST_CURSORS = 1_000
 const MOST_MESSAGES = 1_000
 
+const CHANNEL_RULE = `must be letters, digits and ._:-, ${LONGEST_CHANNEL} at most`
 /** The name of a channel. */
 export const Channel = Schema.String.pipe(
-  Schema.pattern(/^[\w.:-]+$/),
-  Schema.maxLength(LONGEST_CHANNEL),
-  Schema.annotations({ description: "Letters, digits and `._:-`, up to 100." })
+  Schema.pattern(/^[\w.:-]+$/, { message: () => CHANNEL_RULE }),
+  Schema.maxLength(LONGEST_CHANNEL, {
+    message: () => CHANNEL_RULE,
+    description: "Letters, digits and `._:-`, up to 100."
+  })
 )
 /** What a message says. */
 export const Data = Schema.Unknown.pipe(
   Schema.filter((data) => data !== undefined || "is missing", { jsonSchema: {}, description: "Any JSON." })
 )
-export const Cursors = described(
-  Schema.NonEmptyArray(Schema.NonNegativeInt).pipe(Schema.maxItems(MOST_CURSORS)),
-  "The `cursor`s of PUSHes, or of a PUSH_GAP, which that takes note of."
+export const Cursors = Schema.NonEmptyArray(Schema.NonNegativeInt).pipe(
+  Schema.maxItems(MOST_CURSORS, {
+    message: () => `must be ${MOST_CURSORS} cursors at most`,
+    description: "The `cursor`s of PUSHes, or of a PUSH_GAP, which that takes note of."
+  })
 )
 const subscription = named("What the subscription is called. Each principal has names of its own.")
 const Metadata = Schema.Record({ key: Schema.String, value: Schema.Unknown })
-const Limit = described(Schema.Int.pipe(Schema.between(1, MOST_MESSAGES)), "Default: 100.")
+const Limit = count(1, MOST_MESSAGES, "Default: 100.")
 const Empty = Schema.Struct({})
 
 /** A message of a channel, as it is read. */

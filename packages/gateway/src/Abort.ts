@@ -4,7 +4,7 @@ import { type EventRecord, isFinal } from "./domain/EventRecord.ts"
 import type { GatewayEvent } from "./domain/GatewayEvent.ts"
 import { Store } from "./records/Store.ts"
 import { Dispatcher } from "./runs/Dispatcher.ts"
-import { abortedBy } from "./runs/RunSteps.ts"
+import { abortedBy } from "./runs/RunItem.ts"
 
 /** Who ends a run. */
 export interface AbortOptions {

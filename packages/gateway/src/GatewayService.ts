@@ -19,11 +19,11 @@ import { Supervisor, supervise } from "./internal/Supervisor.ts"
 import { AuditLog } from "./records/AuditLog.ts"
 import { BudgetLedger } from "./records/BudgetLedger.ts"
 import { EventBus } from "./records/EventBus.ts"
-import { latestApproval, toApproval, toEventRecord, toRun } from "./records/EventCodec.ts"
 import * as EventList from "./records/EventList.ts"
 import { explain } from "./records/Explain.ts"
 import { Journal } from "./records/Journal.ts"
 import type { LiveConfig } from "./records/LiveConfig.ts"
+import * as Lookup from "./records/Lookup.ts"
 import * as Retention from "./records/Retention.ts"
 import * as RunList from "./records/RunList.ts"
 import { SessionStore } from "./records/SessionStore.ts"
@@ -146,9 +146,6 @@ export class GatewayService extends Context.Tag("@postilion/gateway/GatewayServi
   GatewayServiceShape
 >() {}
 
-/** Approvals listed at a time. */
-const MOST_APPROVALS = 1_000
-
 const storage = (cause: StoreError) => new GatewayError({ reason: "storage", message: cause.message, cause })
 
 export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config" | "status">) =>
@@ -184,23 +181,8 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       chatTurns: counters.chatTurnsHandled
     })
 
-    const votesOn = (ids: ReadonlyArray<string>) => store.find("votes", { where: { approval_id: { in: ids } } })
-    const find: GatewayServiceShape["find"] = (eventId) =>
-      Effect.gen(function* () {
-        const [row] = yield* store.find("events", { where: { id: eventId } })
-        if (row === undefined) return undefined
-        const [run] = row.run_id === null ? [] : yield* store.find("runs", { where: { id: row.run_id } })
-        const approval = latestApproval(yield* store.find("approvals", { where: { event_id: eventId } }))
-        const votes = approval === undefined ? [] : yield* votesOn([approval.id])
-        const [delivery] = yield* store.find("deliveries", { where: { event_id: eventId } })
-        return toEventRecord(row, run, approval, votes, delivery)
-      }).pipe(Effect.mapError(storage))
-
-    const approval: GatewayServiceShape["approval"] = (id) =>
-      Effect.gen(function* () {
-        const [row] = yield* store.find("approvals", { where: { id } })
-        return row === undefined ? undefined : toApproval(row, yield* votesOn([id]))
-      }).pipe(Effect.mapError(storage))
+    const find: GatewayServiceShape["find"] = (eventId) => Effect.mapError(Lookup.eventOf(store, eventId), storage)
+    const approval: GatewayServiceShape["approval"] = (id) => Effect.mapError(Lookup.approvalOf(store, id), storage)
     const existing = (id: string) =>
       Effect.flatMap(approval(id), (found) =>
         found === undefined
@@ -277,11 +259,7 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
       list: (filter = {}) => Effect.mapError(EventList.list(store, filter), storage),
       explain: (eventId) => Effect.mapError(explain(store, eventId), storage),
       runs: (filter = {}) => Effect.mapError(RunList.list(store, filter), storage),
-      findRun: (id) =>
-        store.find("runs", { where: { id } }).pipe(
-          Effect.map(([row]) => (row === undefined ? undefined : toRun(row))),
-          Effect.mapError(storage)
-        ),
+      findRun: (id) => Effect.mapError(Lookup.runOf(store, id), storage),
       outcome,
       run: (input) =>
         Effect.gen(function* () {
@@ -339,15 +317,7 @@ export const make = ({ config, status: configStatus }: Pick<LiveConfig, "config"
           Effect.catchTag("StoreError", (cause) => storage(cause))
         ),
       events: (tags) => bus.subscribe(tags),
-      approvals: Effect.gen(function* () {
-        const rows = yield* store.find("approvals", {
-          where: { state: "pending" },
-          orderBy: ["requested_at", "asc"],
-          limit: MOST_APPROVALS
-        })
-        const votes = yield* votesOn(rows.map(({ id }) => id))
-        return rows.map((row) => toApproval(row, votes))
-      }).pipe(Effect.mapError(storage)),
+      approvals: Effect.mapError(Lookup.approvalsOf(store), storage),
       approval,
       approve: (approvalId, by, options) =>
         Effect.zipRight(admission.answer(approvalId, "approved", by, options), existing(approvalId)),

@@ -31,12 +31,12 @@ export interface ReconfigurationShape {
   /**
    * Has the gateway go on with other live keys: between two steps, so that each event is judged by one configuration or the
    * other, and none is lost. Fails, and changes nothing, when they cannot be what the gateway is made of, or the change cannot be
-   * recorded.
+   * recorded. Succeeds with what is not as the keys have it, since it was changed by hand: `QuietHours decides`.
    */
   readonly change: (
     keys: LiveKeys,
     options: ChangeOptions
-  ) => Effect.Effect<void, GatewayConfigError | SchedulerError | GatewayError>
+  ) => Effect.Effect<ReadonlyArray<string>, GatewayConfigError | SchedulerError | GatewayError>
   /** Records that another configuration was refused; the gateway goes on with the one it has. */
   readonly refuse: (error: string) => Effect.Effect<void, GatewayError>
 }
@@ -67,20 +67,21 @@ const make = (live: LiveConfig, options: Pick<RequireApprovalOptions, "classify"
         Effect.gen(function* () {
           const next = live.with(keys)
           yield* check(next)
-          const setPolicies = yield* engine.reconfigure(BuiltIns.make(next, options))
+          const policies = yield* engine.reconfigure(BuiltIns.make(next, options))
           const setWebhooks = yield* webhooks.reconfigure(next.webhooks)
           const setJobs = yield* scheduler.reconfigure(next)
           yield* journal.step((tx) => {
-            audit.append(tx, { kind: "config.changed", data: { by, changes, atRestart } })
+            audit.append(tx, { kind: "config.changed", data: { by, changes, atRestart, byHand: policies.byHand } })
             setJobs(tx)
             tx.onCommit(() => {
               live.set(next, new Date(tx.now), atRestart)
-              setPolicies()
+              policies.apply()
               setWebhooks()
               also?.()
             })
             tx.reload()
           })
+          return policies.byHand
         }).pipe(alone.withPermits(1)),
       refuse: (error) =>
         Effect.zipRight(

@@ -42,6 +42,8 @@ export interface Loaded {
   readonly config: PostilionConfig
   /** SHA-256 of the file's text. */
   readonly digest: string
+  /** The files of their own that secrets are in, as absolute paths. */
+  readonly secretFiles: ReadonlyArray<string>
   /** What works and had better be written otherwise. */
   readonly warnings: ReadonlyArray<FileNotice>
   /** Every value that holds, with those nobody wrote. */
@@ -157,6 +159,20 @@ const settingsOf = (
   return settings
 }
 
+/** A configuration as it may be shown: what variables of the environment stand for may be secret. */
+export const shown = ({ config, settings }: Pick<Loaded, "config" | "settings">): object => {
+  const given = new Set(
+    settings.flatMap(({ origin, path }) => (origin.from === "file" && origin.variables.length > 0 ? [path] : []))
+  )
+  const walk = (value: unknown, path: Path): unknown => {
+    if (given.has(showPath(path))) return Redacted.make(value)
+    if (typeof value !== "object" || value === null || Redacted.isRedacted(value)) return value
+    if (Array.isArray(value)) return value.map((inner, i) => walk(inner, [...path, i]))
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, walk(inner, [...path, key])]))
+  }
+  return walk(config, []) as object
+}
+
 export const digestOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex")
 
 /** Reads a configuration from a text. `file` is what the text is called, and where secrets in files are looked for. */
@@ -201,13 +217,18 @@ export const parse = (
     const message = problems.map((problem) => render(problem, source, hidden)).join("\n\n")
     return Either.left(new GatewayConfigError({ path: problems[0]?.path ?? "", message, problems }))
   }
+  const settings = settingsOf(config, source, placed?.places ?? new Map())
+  const secretFiles = settings.flatMap(({ origin }) =>
+    origin.from === "file" && origin.secretFile !== undefined ? [resolve(dirname(file), origin.secretFile)] : []
+  )
   const warnings = (placed?.warnings ?? []).map(({ at, message, path }) => noticeAt(source, file, at, path, message))
   return Either.right({
     file,
     config,
     digest: digestOf(text),
+    secretFiles: [...new Set(secretFiles)],
     warnings,
-    settings: settingsOf(config, source, placed?.places ?? new Map())
+    settings
   })
 }
 

@@ -11,7 +11,7 @@ import { LIVE_KEYS } from "@postilion/gateway/records/LiveConfig"
 import { Context, Effect, Layer, Queue } from "effect"
 import { Access } from "./Access.ts"
 import { AgentModels, withoutModels } from "./agents/AgentModels.ts"
-import { digestOf, type Loaded } from "./ConfigFile.ts"
+import { digestOf, type Loaded, shown } from "./ConfigFile.ts"
 import { changesOf } from "./config/Changes.ts"
 import type { PostilionConfig } from "./PostilionConfig.ts"
 
@@ -21,6 +21,8 @@ export interface Reloaded {
   readonly changes: ReadonlyArray<string>
   /** Keys that have another value in the file, and take effect at the next start. */
   readonly atRestart: ReadonlyArray<string>
+  /** Policies that stay as they were promoted or removed while the gateway ran: the file says of them what it said before. */
+  readonly byHand: ReadonlyArray<string>
 }
 
 export interface ConfigReloadShape {
@@ -59,16 +61,15 @@ export const logWarnings = ({ warnings }: Pick<Loaded, "warnings">): Effect.Effe
     { discard: true }
   )
 
-/** The file as it is now, in a few letters. */
-const look = (file: string): Effect.Effect<string> =>
-  Effect.sync(() => {
-    try {
-      return digestOf(readFileSync(file))
-    } catch {
-      // Why it cannot be read is said by who reads it.
-      return "unreadable"
-    }
-  })
+/** A file as it is now, in a few letters. */
+const look = (file: string): string => {
+  try {
+    return digestOf(readFileSync(file))
+  } catch {
+    // Why it cannot be read is said by who reads it.
+    return "unreadable"
+  }
+}
 
 /** Told of what happens in the file's folder: editors put another file in its place. */
 const pokes = (file: string) =>
@@ -105,14 +106,14 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
     const take = (next: Loaded, by: string) =>
       Effect.gen(function* () {
         const keys = Object.keys(next.config) as ReadonlyArray<keyof PostilionConfig>
-        const live = (config: PostilionConfig) =>
-          Object.fromEntries(keys.filter((key) => LIVE.has(key)).map((key) => [key, config[key]]))
-        const changes = changesOf(live(current.config), live(next.config)).slice(0, MOST_SHOWN)
+        const live = (config: object) =>
+          Object.fromEntries(keys.filter((key) => LIVE.has(key)).map((key) => [key, Reflect.get(config, key)]))
+        const changes = changesOf(live(shown(current)), live(shown(next))).slice(0, MOST_SHOWN)
         const atRestart = keys.filter((key) => !LIVE.has(key) && changesOf(started[key], next.config[key]).length > 0)
         const { agents, tokens, ...rest } = next.config
         const setModels = yield* models.reconfigure(agents)
         // Also where nothing is different: it is said that the file is no longer refused.
-        yield* reconfiguration.change(
+        const byHand = yield* reconfiguration.change(
           { ...rest, agents: withoutModels(agents) },
           {
             changes,
@@ -125,16 +126,17 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
           }
         )
         current = next
-        return { changes, atRestart }
+        return { changes, atRestart, byHand }
       })
     const reload: ConfigReloadShape["reload"] = (by = "program") =>
       read.pipe(
         Effect.tap(logWarnings),
         Effect.flatMap((next) => take(next, by)),
-        Effect.tap(({ atRestart, changes }) => {
+        Effect.tap(({ atRestart, byHand, changes }) => {
           const now = changes.length === 0 ? "nothing changes now" : changes.join("; ")
           const later = atRestart.length === 0 ? "" : `; at the next start: ${atRestart.join(", ")}`
-          return Effect.logInfo(`${file} was read again: ${now}${later}`)
+          const kept = byHand.length === 0 ? "" : `; as changed by hand: ${byHand.join(", ")}`
+          return Effect.logInfo(`${file} was read again: ${now}${later}${kept}`)
         }),
         Effect.tapError((error) =>
           Effect.zipRight(
@@ -146,18 +148,23 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
       )
 
     const poked = yield* pokes(file)
-    let seen = loaded.digest
+    /** The file, and those that secrets are in: a secret that is renewed is renewed in its own. */
+    const followed = () => [file, ...current.secretFiles]
+    const lookAll = Effect.sync(() => new Map(followed().map((name) => [name, look(name)])))
+    const isSame = (one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): boolean =>
+      [...one].every(([name, digest]) => other.get(name) === digest)
+    let seen: ReadonlyMap<string, string> = new Map([...(yield* lookAll), [file, loaded.digest]])
     const follow = Effect.gen(function* () {
       yield* Effect.raceFirst(Queue.take(poked), Effect.sleep(LOOK_EVERY))
-      let now = yield* look(file)
-      if (now === seen) return
-      for (let before = ""; now !== before; now = yield* look(file)) {
+      let now = yield* lookAll
+      if (isSame(now, seen)) return
+      for (let before = seen; !isSame(now, before); now = yield* lookAll) {
         before = now
         yield* Effect.sleep(SETTLE)
       }
-      seen = now
       // It has said so already.
       yield* Effect.ignore(reload("file"))
+      seen = new Map(followed().map((name) => [name, now.get(name) ?? look(name)]))
     })
     yield* supervise("configuration", Effect.forever(follow))
     const signalled = yield* Queue.sliding<void>(1)
@@ -177,7 +184,7 @@ const make = ({ loaded, read }: ConfigReloadOptions) =>
   })
 
 /**
- * Follows the file: when it changes, or the process gets a SIGHUP, it is read again, and the gateway goes on with what may change
+ * Follows the file: when it or one that a secret is in changes, or the process gets a SIGHUP, it is read again, and the gateway goes on with what may change
  * while it runs: agents, heartbeats, crons, webhooks, routing, access, policies and tokens. What else is different takes effect
  * at the next start, and is named. A file that is refused changes nothing.
  */

@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
 import { AuditLog, GatewayError, Journal, Store, type StoreError, supervise } from "@postilion/gateway"
 import { makeIds } from "@postilion/gateway/domain/Ids"
+import type { StoreShape } from "@postilion/gateway/records/Store"
 import type { TokenRow } from "@postilion/gateway/records/Tables"
 import { Clock, Context, Effect, Layer, Option, Queue, Redacted, Schema, type Scope } from "effect"
 import { Denied } from "./Denied.ts"
@@ -94,6 +95,10 @@ const liveOf = ({ expires_at, hash, id, name, scopes }: TokenRow): Live => ({
   }
 })
 const counts = ({ principal: { expiresAt } }: Live, now: number): boolean => expiresAt === undefined || now < expiresAt
+
+/** Newest first, at most 1,000; also those that do not count any more. */
+export const listed = (store: StoreShape): Effect.Effect<ReadonlyArray<StoredToken>, StoreError> =>
+  Effect.map(store.find("tokens", { orderBy: ["created_at", "desc"], limit: LISTED }), (rows) => rows.map(shown))
 
 const storage = (cause: StoreError) =>
   new GatewayError({ reason: "storage", message: `the records could not be read: ${cause.message}`, cause })
@@ -189,10 +194,7 @@ const make = Effect.gen(function* () {
           message: `there are ${MOST} tokens that count; revoke what nobody uses first`
         })
       }),
-    list: Effect.mapBoth(store.find("tokens", { orderBy: ["created_at", "desc"], limit: LISTED }), {
-      onSuccess: (rows) => rows.map(shown),
-      onFailure: storage
-    }),
+    list: Effect.mapError(listed(store), storage),
     revoke: (id, by) =>
       Effect.gen(function* () {
         yield* row(id)

@@ -18,7 +18,7 @@ import {
   type RunTask,
   type SchedulingPolicy
 } from "@postilion/gateway"
-import type { BusEvent, BusTag, Lagged } from "@postilion/gateway/domain/BusEvent"
+import { type BusEvent, type BusTag, type Lagged, tagProblem } from "@postilion/gateway/domain/BusEvent"
 import { count, noCounts } from "@postilion/gateway/domain/Status"
 import { layerScripted } from "@postilion/gateway/runs/AgentRunner"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Scope, Stream } from "effect"
@@ -54,7 +54,7 @@ export interface PromiseGateway {
   readonly submit: (input: RawInput) => Promise<Receipt>
   /** Waits for the end of an event's road. */
   readonly outcome: (eventId: string) => Promise<EventRecord>
-  /** Calls `handler` with each event of this kind, one after the other, until the function it answers with is called. */
+  /** Calls `handler` with each event of this kind, one after the other, until the function it answers with is called. Throws where there is no such kind. */
   readonly subscribe: <Tag extends BusTag>(tag: Tag, handler: (event: Told<Tag>) => unknown) => () => void
   /** Adds a policy to the chain. */
   readonly addPolicy: (policy: PromisePolicy | SchedulingPolicy) => Promise<void>
@@ -196,15 +196,23 @@ export const createGateway = async (
     now === undefined ? Promise.reject(stopped) : orThrow(now.runtime.runPromiseExit(effect))
   const add = (policy: SchedulingPolicy) => Effect.flatMap(PolicyEngine, (engine) => engine.addPolicy(policy))
 
+  let starting: Promise<void> | undefined
+  const start = async (): Promise<void> => {
+    if (now !== undefined) return
+    now = await live(layer)
+    await using(Effect.forEach(policies, add, { discard: true }))
+    for (const subscription of subscriptions) subscription.cancel = subscription.begin(now.runtime)
+  }
+
   return {
     get url() {
       return now?.url
     },
-    start: async () => {
-      if (now !== undefined) return
-      now = await live(layer)
-      await using(Effect.forEach(policies, add, { discard: true }))
-      for (const subscription of subscriptions) subscription.cancel = subscription.begin(now.runtime)
+    start: () => {
+      starting ??= start().finally(() => {
+        starting = undefined
+      })
+      return starting
     },
     stop: async () => {
       const ending = now
@@ -223,6 +231,8 @@ export const createGateway = async (
       policies.push(made)
     },
     subscribe: (tag, handler) => {
+      const problem = tagProblem([tag])
+      if (problem !== undefined) throw new GatewayError({ reason: "invalid-input", message: `subscribe: ${problem}` })
       const subscription: Subscription = { cancel: () => {}, begin: (runtime) => listen(runtime, tag, handler) }
       subscriptions.add(subscription)
       if (now !== undefined) subscription.cancel = subscription.begin(now.runtime)

@@ -70,6 +70,14 @@ describe("events over HTTP", () => {
         status: 404,
         detail: 'there is no event "a/../status"'
       })
+      for (const [path, detail] of [
+        ["/events?limit=0", "limit must be a whole number from 1 to 1000"],
+        ["/events?limit=many", "limit must be a whole number from 1 to 1000"],
+        ["/events?from=yesterday", "from must be a time such as 2026-01-31T09:00:00Z"]
+      ] as const) {
+        const { body } = yield* request(path, as(ADA))
+        expect(body.detail, path).toContain(detail)
+      }
       expect(yield* problem(ada.events.list({ urlParams: { cursor: "yesterday" } }))).toMatchObject({ status: 422 })
       expect(yield* problem((yield* client("wrong")).gateway.status())).toMatchObject({
         status: 401,

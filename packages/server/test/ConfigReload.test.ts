@@ -159,6 +159,46 @@ ${HOOK}`)
     )
   )
 
+  it.live("takes a secret that is renewed in a file of its own, and says nothing of it", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const file = join(dir, "gateway.yaml")
+      const secret = join(dir, "ada.token")
+      const put = (text: string) => Effect.sync(() => writeFileSync(secret, text, { mode: 0o600 }))
+      yield* put(ADA)
+      writeFileSync(file, `storage: ":memory:"\nport: 0\ntokens: { ada: "file:./ada.token" }\n`)
+      yield* Effect.gen(function* () {
+        expect((yield* request("/status", as(ADA))).status).toBe(200)
+        yield* put("another-of-ada")
+        const [first] = yield* reloaded()
+        expect(first?.changes).toEqual(["tokens.ada.token: <redacted> → <redacted>"])
+        expect((yield* request("/status", as("another-of-ada"))).status).toBe(200)
+        expect((yield* request("/status", as(ADA))).status).toBe(401)
+        yield* put("")
+        yield* eventually(status, ({ config }) => config.error !== undefined)
+        expect((yield* request("/status", as("another-of-ada"))).status).toBe(200)
+      }).pipe(Effect.provide(Postilion.layerFile(file).pipe(Layer.provide(layerScripted(done)))))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not show what variables stand for", () => {
+    vi.stubEnv("OPS_INSTRUCTIONS", "the vault is behind the picture")
+    return following((write) =>
+      Effect.gen(function* () {
+        const agents = (instructions: string) => `agents: { ops: { instructions: "${instructions}" } }\n`
+        yield* write(`${BASE}${agents("be brief")}`)
+        yield* reloaded()
+        yield* write(`${BASE}${agents("${OPS_INSTRUCTIONS}")}`)
+        const [, second] = yield* reloaded(2)
+        expect(second?.changes).toEqual(['agents.ops.instructions: "be brief" → <redacted>'])
+        yield* write(BASE)
+        const [, , third] = yield* reloaded(3)
+        expect(JSON.stringify(third)).toContain("agents.ops")
+        expect(JSON.stringify(third)).not.toContain("vault")
+      })
+    ).pipe(Effect.ensuring(Effect.sync(() => vi.unstubAllEnvs())))
+  })
+
   it.live("keeps the last one that was good, says so, and takes the next that is", () =>
     following((write, file) =>
       Effect.gen(function* () {
@@ -239,6 +279,64 @@ heartbeat: { interval: 1 hour, deliverTo: { channel: ops, target: a } }
       {
         text: `${BASE}crons: [{ name: a, schedule: "0 9 * * *", instruction: x }, { name: b, schedule: "0 8 * * *", instruction: x }]\n`
       }
+    )
+  )
+
+  it.live("leaves policies as a person has changed them, until it says something else of them", () => {
+    const policies = (more: string) =>
+      `policies: { maxActionsPerHour: unlimited, dailyTokenBudget: unlimited, shadow: [QuietHours], ${more} }\n`
+    const hours = (priority: string) =>
+      `quietHours: { from: "00:00", to: "24:00", minPriority: ${priority} }, maxPerSenderPerMinute: 1`
+    const base = `storage: ":memory:"\nport: 0\ntokens: { ada: ${ADA} }\naccessControl: { allowedSenders: [ada] }\n`
+    return following(
+      (write) =>
+        Effect.gen(function* () {
+          const engine = yield* PolicyEngine
+          const { reload } = yield* ConfigReload.ConfigReload
+          const decision = Effect.map(say({ text: "hello" }), ({ body }) => body.decision)
+          const standing = Effect.map(request("/policies", as(ADA)), ({ body }) => ({
+            live: JSON.stringify(body.policies).includes("QuietHours"),
+            shadow: JSON.stringify(body.shadows).includes("QuietHours")
+          }))
+          expect(yield* decision).toBe("execute")
+          const promoted = yield* request("/policies/QuietHours/promote", { ...as(ADA), method: "POST" })
+          expect(promoted.status).toBe(200)
+          yield* engine.removePolicy("SenderRate")
+          expect(yield* decision).toBe("queue")
+          // What the file says of others changes nothing of these.
+          yield* write(`${base}${policies(hours("high"))}agents: { b: {} }\n`)
+          const stay = ["SenderRate is not asked", "QuietHours decides"]
+          expect((yield* reload()).byHand).toEqual(stay)
+          expect(yield* decision).toBe("queue")
+          expect(yield* standing).toEqual({ live: true, shadow: false })
+          yield* write(`${base}${policies(hours("high"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual(stay)
+          expect((yield* audited).at(-1)).toMatchObject({ kind: "config.changed", byHand: stay })
+          // Of one of them it says something else: that one is as it says.
+          yield* write(`${base}${policies(hours("critical"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual(["SenderRate is not asked"])
+          expect(yield* standing).toEqual({ live: false, shadow: true })
+          expect(yield* decision).toBe("execute")
+          expect(yield* decision).toBe("execute")
+          yield* write(`${base}${policies(hours("critical").replace("Minute: 1", "Minute: 2"))}agents: { c: {} }\n`)
+          expect((yield* reload()).byHand).toEqual([])
+          expect(yield* decision).toBe("skip")
+        }),
+      { text: base + policies(hours("high")) }
+    )
+  })
+
+  it.live("goes on with another policy in the place of one of its own that was promoted away", () =>
+    following((write) =>
+      Effect.gen(function* () {
+        const engine = yield* PolicyEngine
+        const { reload } = yield* ConfigReload.ConfigReload
+        yield* engine.addShadow(Policy.make("SenderRate", { priority: 1, evaluate: () => Policy.skip("mine") }))
+        yield* engine.promote("SenderRate")
+        yield* write(`${BASE}${HOOK}agents: { b: {} }\n`)
+        expect((yield* reload()).byHand).toEqual(["SenderRate is not asked"])
+        expect((yield* deliver("push", "d1")).body).toMatchObject({ decision: "skip" })
+      })
     )
   )
 

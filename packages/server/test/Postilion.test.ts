@@ -1,27 +1,20 @@
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it, vi } from "@effect/vitest"
 import { EventBus, GatewayService } from "@postilion/gateway"
 import { GatewayConfig } from "@postilion/gateway/domain/Config"
 import * as EventBusModule from "@postilion/gateway/records/EventBus"
-import {
-  CallbackChannel,
-  ConfigFile,
-  HttpAddress,
-  Postilion,
-  PostilionConfig,
-  type PostilionConfigInput
-} from "@postilion/server"
+import { HttpAddress, Postilion, PostilionConfig } from "@postilion/server"
 import { Effect, Layer } from "effect"
-import { type Shape, shapeOf } from "../src/config/Shape.ts"
 import { sslOf } from "./Fixtures.ts"
-import { receiver, silence } from "./Receiver.ts"
+import { receiver } from "./Receiver.ts"
 import {
   ADA,
   as,
   deliver,
   done,
   eventually,
+  type Respond,
   rawConnection,
   request,
   requestNamed,
@@ -37,9 +30,8 @@ const failure = (config: Record<string, unknown>) =>
 
 type OwnKey = Exclude<keyof typeof PostilionConfig.fields, keyof typeof GatewayConfig.fields>
 
-/** One test a key, so that no key is decoded and never read. */
+/** One test a key, so that no key is decoded and never read. Those below these are in ConfigKeys.test.ts, one by one. */
 const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
-  // More of it in AuditSigning.test.ts.
   audit: Effect.gen(function* () {
     expect(yield* failure({ audit: { signingKeyFile: "/nowhere/key.pem" } })).toContain("cannot be read")
   }),
@@ -119,67 +111,42 @@ const effects: { readonly [K in OwnKey]: Effect.Effect<void, unknown> } = {
     }).pipe(Effect.provide(server({ storage, drainDeadlineMs: 10 }, () => Effect.never)))
     expect(yield* runsIn(storage)).toMatchObject([{ state: "running" }])
   }).pipe(Effect.scoped),
-  // Key by key in WebSocketConfig.test.ts.
   webSocket: Effect.gen(function* () {
     const wire = yield* connected(ADA)
     wire.send("x".repeat(200))
     expect(yield* wire.closed).toBe(1009)
   }).pipe(Effect.scoped, Effect.provide(server({ webSocket: { maxPayload: 199 } }))),
-  // Key by key in PushConfig.test.ts.
   push: Effect.gen(function* () {
     const wire = yield* connected(ADA)
     const { error } = yield* wire.ask("push.publish", { channel: "alerts", id: "m", data: "1234567" })
     expect(error).toMatchObject({ data: { code: "forbidden" } })
   }).pipe(Effect.scoped, Effect.provide(server({ push: { channels: { alerts: { publish: ["agent"] } } } }))),
   observability: Effect.gen(function* () {
-    const [line = ""] = yield* logged({ logFormat: "json" })
-    expect(JSON.parse(line)).toMatchObject({ message: "thinking" })
-    expect(yield* logged({ logFormat: "logfmt" })).toEqual([expect.stringContaining("message=thinking")])
-    expect(yield* logged({ logFormat: "json", logLevel: "error" })).toEqual([])
+    const said = (logLevel: "warning" | "error") =>
+      Effect.gen(function* () {
+        const log = vi.spyOn(console, "log").mockImplementation(() => {})
+        yield* Effect.addFinalizer(() => Effect.sync(() => log.mockRestore()))
+        const thinking: Respond = (task) => Effect.zipLeft(done(task), Effect.logWarning("thinking"))
+        yield* Effect.provide(say({ text: "hello" }), server({ observability: { logLevel } }, thinking))
+        return log.mock.calls.some(([line]) => String(line).includes("thinking"))
+      }).pipe(Effect.scoped)
+    expect([yield* said("warning"), yield* said("error")]).toEqual([true, false])
   }),
   channels: Effect.gen(function* () {
-    const { received, url } = yield* receiver(silence)
-    const callback = { platform: "callback" as const, url, secret: "s3cret", allowPrivate: true, timeoutMs: 50 }
-    const outcome = (change: object) =>
-      Effect.gen(function* () {
-        const gateway = yield* GatewayService
-        yield* say({ text: "hello", replyTo: "hook" })
-        const [one] = yield* eventually(
-          gateway.deliveries(),
-          ([one]) => one?.state === "unknown" || one?.error !== undefined
-        )
-        return one
-      }).pipe(Effect.provide(server({ channels: { hook: { ...callback, ...change } } })))
-    expect(yield* outcome({})).toMatchObject({ state: "unknown", error: expect.stringContaining("within 50 ms") })
-    expect(yield* outcome({ timeoutMs: 60 })).toMatchObject({ error: expect.stringContaining("within 60 ms") })
-    expect(yield* outcome({ deduplicates: true })).toMatchObject({ state: "prepared" })
-    expect(yield* outcome({ url: url.replace("127.0.0.1", "localhost"), allowPrivate: false })).toMatchObject({
-      state: "failed",
-      error: expect.stringContaining("private or loopback")
+    const { received, url } = yield* receiver()
+    const hook = { platform: "callback" as const, url, secret: "s3cret", allowPrivate: true }
+    const to = (replyTo: string) => say({ text: "hello", replyTo })
+    const sent = Effect.gen(function* () {
+      expect((yield* to("hook")).status).toBe(200)
+      expect((yield* to("other")).status).toBe(422)
+      yield* eventually(
+        Effect.sync(() => received.length),
+        (length) => length === 1
+      )
     })
-    const [first] = received
-    const signature = CallbackChannel.signatureOf(
-      "s3cret",
-      String(first?.headers["webhook-id"]),
-      Number(first?.headers["webhook-timestamp"]),
-      first?.body ?? ""
-    )
-    expect(first?.headers["webhook-signature"]).toBe(signature)
-    expect(received).toHaveLength(3)
+    yield* Effect.provide(sent, server({ channels: { hook } }))
   }).pipe(Effect.scoped)
 }
-
-const logged = (observability: NonNullable<PostilionConfigInput["observability"]>) =>
-  Effect.gen(function* () {
-    const lines: Array<string> = []
-    const log = vi.spyOn(console, "log").mockImplementation((line) => void lines.push(String(line)))
-    yield* Effect.addFinalizer(() => Effect.sync(() => log.mockRestore()))
-    yield* Effect.provide(
-      say({ text: "hello" }),
-      server({ observability }, (task) => Effect.zipLeft(done(task), Effect.logWarning("thinking")))
-    )
-    return lines.filter((line) => line.includes("thinking"))
-  }).pipe(Effect.scoped)
 
 describe("Postilion.layer", () => {
   it.scoped("gives a gateway, a door to it, and their address", () =>
@@ -274,45 +241,4 @@ describe("N33: every key has an effect", () => {
     expect(Object.keys(effects).sort()).toEqual(own.sort())
   })
   for (const [key, effect] of Object.entries(effects)) it.live(key, () => effect)
-
-  /** Where the keys below those above are exercised; those of the gateway are in its own Config.test.ts. */
-  const exercised: Readonly<Record<string, string>> = {
-    push: "PushLimits.test.ts Push.test.ts PushPolling.test.ts PushSubscriptions.test.ts",
-    "agents.*": "AgentModels.test.ts",
-    "outside.*": "OutsideAgents.test.ts",
-    "tokens.*": "Tokens.test.ts",
-    ssl: "Tls.test.ts",
-    audit: "AuditSigning.test.ts",
-    "channels.*": "Postilion.test.ts",
-    webSocket: "WebSocketLimits.test.ts",
-    observability: "Postilion.test.ts"
-  }
-  const leavesOf = (shape: Shape, path = ""): ReadonlyArray<string> => {
-    switch (shape.kind) {
-      case "object":
-        return [...shape.keys].flatMap(([name, key]) => leavesOf(key.shape, path === "" ? name : `${path}.${name}`))
-      case "record":
-        return leavesOf(shape.value, `${path}.*`)
-      case "list":
-        return leavesOf(shape.item, path)
-      case "choice":
-        return shape.members.flatMap((member) => leavesOf(member, path))
-      case "value":
-        return [path]
-    }
-  }
-
-  it("nor is any key that only a file's schema shows", () => {
-    const inner = new Set(leavesOf(shapeOf(GatewayConfig.ast)))
-    const keys = leavesOf(ConfigFile.shape).filter((key) => !inner.has(key) && key.includes("."))
-    expect(keys.length).toBeGreaterThan(20)
-    for (const key of keys) {
-      const name = key.slice(key.lastIndexOf(".") + 1)
-      const [, files = ""] = Object.entries(exercised).find(([prefix]) => key.startsWith(prefix)) ?? []
-      expect(files, `${key} is exercised nowhere`).not.toBe("")
-      if (name === "*") continue
-      const texts = files.split(" ").map((file) => readFileSync(join(import.meta.dirname, file), "utf8"))
-      expect(texts.join("\n"), `${key} in ${files}`).toMatch(new RegExp(`\\b${name}\\b`))
-    }
-  })
 })

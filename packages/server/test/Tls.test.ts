@@ -1,41 +1,12 @@
-import { cpSync, readFileSync, writeFileSync } from "node:fs"
-import { Agent, request as httpsRequest, type RequestOptions } from "node:https"
+import { cpSync, writeFileSync } from "node:fs"
+import { Agent } from "node:https"
 import { join } from "node:path"
-import { TLSSocket } from "node:tls"
 import { describe, expect, it } from "@effect/vitest"
 import { HttpAddress } from "@postilion/server"
 import { Effect, Layer, TestClock } from "effect"
-import { pem, sslOf } from "./Fixtures.ts"
+import { ask, contents, pem, shownBy, sslOf } from "./Fixtures.ts"
 import { ADA, rawConnection, requestAt, server, tempDir } from "./Support.ts"
 
-interface Answered {
-  readonly status: number
-  /** Whom the certificate was issued to. */
-  readonly shown: string
-  readonly reused: boolean
-}
-
-const contents = (name: string) => readFileSync(pem(name))
-const shownBy = (name: string) => ({ cert: contents(`${name}.crt`), key: contents(`${name}.key`) })
-
-/** Asks over TLS, by a client that knows the test's authority; fails with what kept it from an answer. */
-const ask = (options: RequestOptions = {}) =>
-  Effect.flatMap(HttpAddress, ({ port }) =>
-    Effect.async<Answered, string>((resume) => {
-      const headers = { authorization: `Bearer ${ADA}` }
-      const sent = httpsRequest(
-        { host: "127.0.0.1", port, path: "/status", headers, ca: contents("ca.crt"), agent: false, ...options },
-        (response) => {
-          const { socket } = response
-          const shown = socket instanceof TLSSocket ? String(socket.getPeerCertificate().subject?.CN) : ""
-          response.resume().on("end", () => {
-            resume(Effect.succeed({ status: response.statusCode ?? 0, shown, reused: sent.reusedSocket }))
-          })
-        }
-      )
-      sent.on("error", (error: NodeJS.ErrnoException) => resume(Effect.fail(error.code ?? error.message))).end()
-    })
-  )
 const failure = (ssl: object) =>
   Effect.flip(Effect.scoped(Layer.build(server({ ssl: { ...sslOf("server"), ...ssl } }))))
 

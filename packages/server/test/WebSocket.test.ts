@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Protocol } from "@postilion/client"
 import { GatewayService } from "@postilion/gateway"
 import { HttpAddress } from "@postilion/server"
-import { Deferred, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
+import { Deferred, Effect, Exit, Layer, Logger, Schema, Scope, TestClock } from "effect"
 import { WebSocket } from "ws"
 import { pem, sslOf } from "./Fixtures.ts"
 import { ADA, as, eventually, MALLORY, request, result, server } from "./Support.ts"
@@ -117,6 +117,51 @@ describe("the handshake", () => {
 })
 
 describe("sessions", () => {
+  it.scoped("a program's name is in the log, at debug", () => {
+    const lines: Array<string> = []
+    const log = Logger.replace(
+      Logger.defaultLogger,
+      Logger.make(({ message }) => void lines.push(String(message)))
+    )
+    const settings = { ...people, observability: { logLevel: "debug" } } as const
+    return Effect.gen(function* () {
+      const wire = yield* open()
+      yield* wire.ask("connect", { ...hello(ADA), client: { name: "kiosk\n2", version: "7" } })
+      const isThere = (what: string) => lines.some((line) => line.includes(`ada as client, by "kiosk\\n2 7", ${what}`))
+      yield* eventually(
+        Effect.sync(() => isThere("has connected")),
+        Boolean
+      )
+      wire.socket.close()
+      yield* eventually(
+        Effect.sync(() => isThere("has lost its socket")),
+        Boolean
+      )
+    }).pipe(Effect.provide(server(settings).pipe(Layer.provide(log))))
+  })
+
+  it.scoped("what is wrong with parameters is said in words, with what may stand there", () =>
+    Effect.gen(function* () {
+      const wire = yield* connected(OLGA, "operator")
+      for (const [method, params, message] of [
+        ["session.history", { session: "ops", turns: 0 }, "turns must be a whole number from 1 to 1000"],
+        ["session.send", { session: "x".repeat(257), id: "1", text: "hi" }, "session must have 256 characters at most"],
+        ["session.join", { session: "ops", since: -1 }, "since must be a whole number, 0 or more"],
+        ["push.subscribe", { channel: "a b" }, "channel must be letters, digits and ._:-, 100 at most"],
+        ["push.history", { channel: "a", limit: 1e6 }, "limit must be a whole number from 1 to 1000"],
+        ["events.subscribe", { filter: { types: ["PolicyDecisonMade"] } }, 'did you mean "PolicyDecisionMade"?'],
+        ["events.subscribe", { filter: { types: ["toString"] } }, "there are: GatewayEventReceived, "]
+      ] as const) {
+        const { error } = yield* wire.ask(method, params)
+        expect(error?.data.code, method).toBe("invalid-params")
+        expect(error?.message).toContain(message)
+      }
+      const stranger = yield* open()
+      const { error } = yield* stranger.ask("connect", hello(ADA, "root"))
+      expect(error?.message).toBe('connect: role Expected "client" or "agent" or "viewer" or "operator", actual "root"')
+    }).pipe(Effect.provide(server(people)))
+  )
+
   it.scoped("N26: one client never sees another's session, nor its stream, nor takes its connection over", () =>
     Effect.gen(function* () {
       const ada = yield* open()

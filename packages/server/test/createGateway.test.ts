@@ -99,7 +99,7 @@ describe.sequential("createGateway", () => {
       reason: "stopped"
     })
     await expect(gateway.stop()).rejects.toMatchObject({ reason: "stopped" })
-    await gateway.start()
+    await Promise.all([gateway.start(), gateway.start()])
     await gateway.start()
     const { eventId } = await gateway.submit({ source: "webhook", payload: 1 })
     expect(await gateway.outcome(eventId)).toMatchObject({ policy: "No", decision: "skip" })
@@ -133,6 +133,10 @@ describe.sequential("createGateway", () => {
       problems: [{ line: 1, column: 1, path: "prot" }]
     })
     const gateway = await made(base, { runAgent: () => Promise.reject(new Error("no model today")) })
+    // As whoever writes JavaScript may: nobody would ever call the handler.
+    expect(() => gateway.subscribe("PolicyDecisonMade" as "PolicyDecisionMade", () => {})).toThrow(
+      'did you mean "PolicyDecisionMade"?'
+    )
     const { eventId } = await gateway.submit({ source: "state-change", payload: 1 })
     expect(await gateway.outcome(eventId)).toMatchObject({ run: { state: "failed", error: "no model today" } })
     await expect(gateway.submit({ source: "webhook", payload: 1, agentId: "nobody" })).rejects.toMatchObject({

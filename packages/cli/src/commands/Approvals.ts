@@ -5,6 +5,8 @@ import * as Flags from "../Flags.ts"
 import { facts, oneLine, print, printJson, printList, say, when } from "../Output.ts"
 import { asking, reading } from "../Reach.ts"
 
+const kept = Effect.promise(() => import("../Kept.ts"))
+
 const approvalId = Args.text({ name: "approval" }).pipe(Args.withDescription("The approval's id."))
 
 export const list = Command.make("list", { json: Flags.json, ...Flags.connected }, ({ json, ...flags }) =>
@@ -12,11 +14,7 @@ export const list = Command.make("list", { json: Flags.json, ...Flags.connected 
     const found = yield* reading(
       flags,
       (api) => api.approvals.list(),
-      () =>
-        Effect.flatMap(
-          Effect.promise(() => import("../Kept.ts")),
-          ({ approvals }) => approvals
-        )
+      () => Effect.flatMap(kept, ({ approvals }) => approvals)
     )
     yield* printList(
       json,
@@ -40,29 +38,31 @@ export const show = Command.make(
   "show",
   { approvalId, json: Flags.json, ...Flags.connected },
   ({ approvalId, json, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.approvals.show({ path: { approvalId } })
-        if (json) return yield* printJson(found)
-        const { approvers, decidedBy, digest, eventId, expiresAt, id, policy, proposal, reason, state, votes } = found
-        const by = decidedBy === undefined ? `until ${when(expiresAt)}` : `by ${decidedBy}`
-        yield* print(
-          facts([
-            ["approval", `${id}, ${state} ${by}`],
-            ["event", eventId],
-            ["asked by", `${policy}: ${reason}`],
-            [
-              "answers",
-              `${votes.map(({ answer, by }) => `${answer} by ${by}`).join(", ") || "none"}; needs ${approvers}`
-            ],
-            ["agent", proposal.agent.id],
-            ["would be asked", oneLine(proposal.task, 1_000)],
-            ["payload", oneLine(proposal.payload, 1_000)],
-            ["digest", digest]
-          ])
-        )
-      })
-    )
+    Effect.gen(function* () {
+      const found = yield* reading(
+        flags,
+        (api) => api.approvals.show({ path: { approvalId } }),
+        () => Effect.flatMap(kept, ({ approval }) => approval(approvalId))
+      )
+      if (json) return yield* printJson(found)
+      const { approvers, decidedBy, digest, eventId, expiresAt, id, policy, proposal, reason, state, votes } = found
+      const by = decidedBy === undefined ? `until ${when(expiresAt)}` : `by ${decidedBy}`
+      yield* print(
+        facts([
+          ["approval", `${id}, ${state} ${by}`],
+          ["event", eventId],
+          ["asked by", `${policy}: ${reason}`],
+          [
+            "answers",
+            `${votes.map(({ answer, by }) => `${answer} by ${by}`).join(", ") || "none"}; needs ${approvers}`
+          ],
+          ["agent", proposal.agent.id],
+          ["would be asked", oneLine(proposal.task, 1_000)],
+          ["payload", oneLine(proposal.payload, 1_000)],
+          ["digest", digest]
+        ])
+      )
+    })
 ).pipe(Command.withDescription("Shows an approval and what would run; with --json all of it."))
 
 interface Answered {

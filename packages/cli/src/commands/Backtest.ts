@@ -1,9 +1,10 @@
+import { existsSync } from "node:fs"
 import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
 import type { SchedulingPolicy } from "@postilion/gateway"
-import { Effect, Record } from "effect"
+import { Duration, Effect, Option, Record } from "effect"
 import { type Loaded, load } from "../Configuration.ts"
 import { failed } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
@@ -18,21 +19,20 @@ const isPolicy = (value: unknown): value is SchedulingPolicy =>
   "evaluate" in value &&
   typeof value.evaluate === "function"
 
+const WHAT = "name a configuration, or a module in JavaScript that exports policies"
+
 const module = (file: string) =>
   Effect.tryPromise({
     try: () => import(pathToFileURL(resolve(file)).href) as Promise<{ readonly default?: unknown }>,
     catch: (cause) =>
-      failed(
-        `"${file}" cannot be loaded: ${cause instanceof Error ? cause.message : cause}`,
-        "name a configuration, or a module in JavaScript that exports policies",
-        cause
-      )
+      failed(`"${file}" cannot be loaded: ${cause instanceof Error ? cause.message : cause}`, WHAT, cause)
   })
 
 /** The policies to judge by: those of another configuration, or those of a module beside the configured ones. */
 const candidates = (file: string, { config }: Loaded) =>
   Effect.gen(function* () {
     const { Gateway, Policy } = yield* Effect.promise(() => import("@postilion/gateway"))
+    if (!existsSync(file)) return yield* failed(`there is no "${resolve(file)}"`, WHAT)
     if (/\.(ya?ml|json)$/i.test(file)) return Gateway.builtInPolicies((yield* load(file)).config)
     const { default: exported } = yield* module(file)
     // A module that stands alone has no package to import: it is given what makes policies.
@@ -49,8 +49,20 @@ const candidates = (file: string, { config }: Loaded) =>
     return [...Gateway.builtInPolicies(config).filter(({ _tag }) => !named.has(_tag)), ...policies]
   })
 
+/** An instant, or how long before now: `-30 days`. */
+const instantOf = (text: string): Date | string | undefined => {
+  const [, ago] = /^\s*-\s*(.*)$/.exec(text) ?? []
+  if (ago !== undefined) return Option.isSome(Duration.decodeUnknown(ago)) ? text : undefined
+  return Number.isNaN(Date.parse(text)) ? undefined : new Date(text)
+}
 const time = (name: string, about: string) =>
-  Flags.optional(name, "time", `${about} An ISO 8601 time, or "-30 days". Default: all there are.`)
+  Flags.read(
+    name,
+    "time",
+    `${about} An ISO 8601 time, or "-30 days". Default: all there are.`,
+    instantOf,
+    'a time such as 2026-01-31T09:00:00Z, or "-30 days"'
+  )
 
 export const backtest = Command.make(
   "backtest",
@@ -87,8 +99,8 @@ export const backtest = Command.make(
         policies,
         config: { agents, limits, policies: configured, prices, timezone },
         onProgress: (events) => bar.tell(events, undefined),
-        ...(from === undefined ? {} : { from: instantOf(from) }),
-        ...(to === undefined ? {} : { to: instantOf(to) })
+        ...(from === undefined ? {} : { from }),
+        ...(to === undefined ? {} : { to })
       }).pipe(Effect.provide(yield* records(loaded)), Effect.ensuring(Effect.sync(bar.done)))
       yield* json ? printJson(report) : print(report.render())
     })
@@ -97,4 +109,3 @@ export const backtest = Command.make(
     "Judges recorded events again by other policies, and says which decisions, model calls, tokens and dollars differ. Nothing is written or run."
   )
 )
-const instantOf = (text: string): Date | string => (/^\s*-/.test(text) ? text : new Date(text))

@@ -4,9 +4,11 @@ import { Effect } from "effect"
 import { temporary } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { facts, oneLine, paint, print, printJson, printList, say, table, when } from "../Output.ts"
-import { asking, listens, reading, target } from "../Reach.ts"
+import { asking, listens, notRunning, reading, target } from "../Reach.ts"
 
 type Status = typeof Gateway.Status.Type
+
+const kept = Effect.promise(() => import("../Kept.ts"))
 
 const number = (value: number): string => value.toLocaleString("en-US")
 const of = (used: number, limit: number | null): string => `${number(used)} of ${limit === null ? "∞" : number(limit)}`
@@ -33,18 +35,38 @@ const configured = ({ atRestart, error, loadedAt }: Status["config"]): string =>
     ...(error === undefined ? [] : [paint("red", `what the file says now was refused: ${oneLine(error, 300)}`)])
   ].join("; ")
 
+/** What only a gateway that runs has to say. */
+const running = ({ components, config, held, isRunning, stats, totalCostUsd, uptime }: Status, url: string) => {
+  const ill = components.filter(({ state }) => state !== "running")
+  const state = held !== undefined ? "held" : isRunning ? "running" : "stopped"
+  return {
+    gateway: `${paint(state === "running" ? "green" : "yellow", state)} for ${span(uptime)} at ${url}`,
+    held: held === undefined ? undefined : `since ${when(held.since)}: ${held.reason}`,
+    sinceStart: `${number(stats.totalTokensUsed)} tokens, $${totalCostUsd.toFixed(4)}, ${number(stats.actionsSuppressed)} suppressed, ${number(stats.actionsEscalated)} escalated`,
+    configuration: configured(config),
+    components:
+      ill.length === 0
+        ? "all running"
+        : ill.map(({ lastError, name, state }) => `${name} ${state}: ${lastError ?? "?"}`).join("; ")
+  }
+}
+
 export const status = Command.make("status", { json: Flags.json, ...Flags.connected }, (flags) =>
-  asking(flags, (api, { url }) =>
-    Effect.gen(function* () {
-      const found = yield* api.gateway.status()
-      if (flags.json) return yield* printJson(found)
-      const { budget, components, config, deliveries, held, pending, rate, scheduler, stats, switches } = found
-      const ill = components.filter(({ state }) => state !== "running")
-      const state = held !== undefined ? "held" : found.isRunning ? "running" : "stopped"
+  Effect.gen(function* () {
+    const meant = yield* target(flags)
+    const found = yield* reading(
+      flags,
+      (api) => api.gateway.status(),
+      (loaded) => Effect.flatMap(kept, ({ status }) => status(loaded))
+    )
+    const live = "uptime" in found ? running(found, meant.url) : undefined
+    const { budget, deliveries, pending, rate, scheduler, switches } = found
+    if (flags.json) yield* printJson(found)
+    else {
       yield* print(
         facts([
-          ["gateway", `${paint(state === "running" ? "green" : "yellow", state)} for ${span(found.uptime)} at ${url}`],
-          ["held", held === undefined ? undefined : `since ${when(held.since)}: ${held.reason}`],
+          ["gateway", live?.gateway ?? `${paint("yellow", "not running")}; what its records say:`],
+          ["held", live?.held],
           [
             "switches",
             Object.entries(switches)
@@ -56,10 +78,7 @@ export const status = Command.make("status", { json: Flags.json, ...Flags.connec
             `${of(budget.used, budget.limit)} tokens, ${number(budget.reserved)} held, until ${when(budget.resetsAt)}`
           ],
           ["this hour", `${of(rate.count, rate.limit)} actions`],
-          [
-            "since start",
-            `${number(stats.totalTokensUsed)} tokens, $${found.totalCostUsd.toFixed(4)}, ${number(stats.actionsSuppressed)} suppressed, ${number(stats.actionsEscalated)} escalated`
-          ],
+          ["since start", live?.sinceStart],
           [
             "waiting",
             `${pending.queued} queued, ${pending.merging} merging, ${pending.awaitingApproval} for a person, ${pending.waiting} for a turn; ${pending.running} running`
@@ -72,20 +91,16 @@ export const status = Command.make("status", { json: Flags.json, ...Flags.connec
             "jobs",
             `${scheduler.jobs}, next ${when(scheduler.nextWake) ?? "never"}${scheduler.stalled ? paint("red", ", stalled") : ""}`
           ],
-          ["configuration", configured(config)],
-          [
-            "components",
-            ill.length === 0
-              ? "all running"
-              : ill.map(({ lastError, name, state }) => `${name} ${state}: ${lastError ?? "?"}`).join("; ")
-          ]
+          ["configuration", live?.configuration],
+          ["components", live?.components]
         ])
       )
-    })
-  )
+    }
+    if (live === undefined) return yield* notRunning(meant)
+  })
 ).pipe(
   Command.withDescription(
-    "Shows how the gateway stands: what it did, what waits, what budgets are left. Ends with 75 where none runs."
+    "Shows how the gateway stands: what it did, what waits, what budgets are left. Where none runs, says of it what its records do, and ends with 75."
   )
 )
 
@@ -126,21 +141,23 @@ export const pause = switching("pause", "Holds events back from agents: they are
 export const resume = switching("resume", "Lets events reach agents again, those that waited first.")
 
 export const agents = Command.make("list", { json: Flags.json, ...Flags.connected }, (flags) =>
-  asking(flags, (api) =>
-    Effect.gen(function* () {
-      const found = yield* api.gateway.agents()
-      yield* printList(
-        flags.json,
-        found,
-        found.agents,
-        [
-          { head: "agent", of: ({ id }) => id },
-          { head: "mode", of: ({ mode }) => mode, style: ({ mode }) => (mode === "running" ? "green" : "yellow") }
-        ],
-        "there are no agents"
-      )
-    })
-  )
+  Effect.gen(function* () {
+    const found = yield* reading(
+      flags,
+      (api) => api.gateway.agents(),
+      (loaded) => Effect.flatMap(kept, ({ agents }) => agents(loaded))
+    )
+    yield* printList(
+      flags.json,
+      found,
+      found.agents,
+      [
+        { head: "agent", of: ({ id }) => id },
+        { head: "mode", of: ({ mode }) => mode, style: ({ mode }) => (mode === "running" ? "green" : "yellow") }
+      ],
+      "there are no agents"
+    )
+  })
 ).pipe(Command.withDescription("Lists the agents, and whether they run."))
 
 const money = (usd: number | null): string => (usd === null ? "unknown" : `$${usd.toFixed(4)}`)
@@ -158,11 +175,7 @@ export const budget = Command.make(
       const found = yield* reading(
         flags,
         (api) => api.gateway.budget({ urlParams: { from, to } }),
-        (loaded) =>
-          Effect.flatMap(
-            Effect.promise(() => import("../Kept.ts")),
-            ({ budget }) => budget(loaded, { from, to })
-          )
+        (loaded) => Effect.flatMap(kept, ({ budget }) => budget(loaded, { from, to }))
       )
       if (flags.json) return yield* printJson(found)
       const amount = (unit: "tokens" | "usd", value: number | null): string =>

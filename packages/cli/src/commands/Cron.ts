@@ -10,16 +10,17 @@ import { type Api, asking, reading } from "../Reach.ts"
 
 const given = Args.text({ name: "job" }).pipe(Args.withDescription("The job's id, or its name where one alone has it."))
 
-/** The id of the job that is meant. */
-const idOf = (api: Api, given: string) =>
-  Effect.gen(function* () {
-    const { jobs } = yield* api.jobs.list()
-    const found = jobs.filter(({ id, name }) => id === given || name === given)
-    const [job] = found
-    if (job === undefined) return yield* failed(`there is no job "${given}"`, "see `postilion cron list`")
-    if (found.length > 1) return yield* failed(`several jobs are called "${given}"`, "name it by its id")
-    return job.id
-  })
+const kept = Effect.promise(() => import("../Kept.ts"))
+
+/** The id of the one of these that is meant. */
+const among = (jobs: ReadonlyArray<{ readonly id: string; readonly name: string }>, given: string) => {
+  const [job, another] = jobs.filter(({ id, name }) => id === given || name === given)
+  if (job === undefined) return failed(`there is no job "${given}"`, "see `postilion cron list`")
+  return another === undefined
+    ? Effect.succeed(job.id)
+    : failed(`several jobs are called "${given}"`, "name it by its id")
+}
+const idOf = (api: Api, given: string) => Effect.flatMap(api.jobs.list(), ({ jobs }) => among(jobs, given))
 
 const scheduleText = (schedule: Schedule): string => {
   switch (schedule.kind) {
@@ -37,11 +38,7 @@ export const list = Command.make("list", { json: Flags.json, ...Flags.connected 
     const found = yield* reading(
       flags,
       (api) => api.jobs.list(),
-      () =>
-        Effect.flatMap(
-          Effect.promise(() => import("../Kept.ts")),
-          ({ jobs }) => jobs
-        )
+      () => Effect.flatMap(kept, ({ jobs }) => jobs)
     )
     yield* printList(
       json,
@@ -153,25 +150,31 @@ export const next = Command.make(
   "next",
   { given, limit: Flags.limit(1_000, 10), json: Flags.json, ...Flags.connected },
   ({ given, json, limit, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.jobs.show({ path: { jobId: yield* idOf(api, given) }, urlParams: { limit } })
-        if (json) return yield* printJson(found)
-        yield* print(
-          facts([
-            ["schedule", scheduleText(found.job.schedule)],
-            ["next", found.next.map((at) => when(at)).join(", ") || "never"]
-          ])
-        )
-        if (found.history.length === 0) return
-        yield* print(
-          `\n${table(found.history, [
-            { head: "instant", of: ({ at }) => when(at) },
-            { head: "became", of: ({ state }) => state },
-            { head: "event", of: ({ eventId }) => eventId },
-            { head: "reason", of: ({ reason }) => reason }
-          ])}`
-        )
-      })
-    )
+    Effect.gen(function* () {
+      const found = yield* reading(
+        flags,
+        (api) => Effect.flatMap(idOf(api, given), (jobId) => api.jobs.show({ path: { jobId }, urlParams: { limit } })),
+        () =>
+          Effect.gen(function* () {
+            const { job, jobs } = yield* kept
+            return yield* job(yield* among((yield* jobs).jobs, given), limit)
+          })
+      )
+      if (json) return yield* printJson(found)
+      yield* print(
+        facts([
+          ["schedule", scheduleText(found.job.schedule)],
+          ["next", found.next.map((at) => when(at)).join(", ") || "never"]
+        ])
+      )
+      if (found.history.length === 0) return
+      yield* print(
+        `\n${table(found.history, [
+          { head: "instant", of: ({ at }) => when(at) },
+          { head: "became", of: ({ state }) => state },
+          { head: "event", of: ({ eventId }) => eventId },
+          { head: "reason", of: ({ reason }) => reason }
+        ])}`
+      )
+    })
 ).pipe(Command.withDescription("Says when a job is next due, and what became of its last instants."))

@@ -5,27 +5,31 @@ import * as Flags from "../Flags.ts"
 import { printJson, printList, say, when } from "../Output.ts"
 import { asking, reading } from "../Reach.ts"
 
+const kept = Effect.promise(() => import("../Kept.ts"))
+
 /** What subscribers of push channels were told in vain. */
 const letters = (limit: number, json: boolean, flags: Flags.Connected) =>
-  asking(flags, (api) =>
-    Effect.gen(function* () {
-      const found = yield* api.deadLetters.list({ urlParams: { limit } })
-      yield* printList(
-        json,
-        found,
-        found.deadLetters,
-        [
-          { head: "letter", of: ({ id }) => id },
-          { head: "channel", of: ({ channel }) => channel },
-          { head: "subscription", of: ({ principal, subscription }) => `${principal} ${subscription}` },
-          { head: "died", of: ({ diedAt }) => when(diedAt) },
-          { head: "attempts", of: ({ attempts }) => attempts, align: "right" },
-          { head: "error", of: ({ error }) => error ?? undefined }
-        ],
-        "nothing was told in vain"
-      )
-    })
-  )
+  Effect.gen(function* () {
+    const found = yield* reading(
+      flags,
+      (api) => api.deadLetters.list({ urlParams: { limit } }),
+      () => Effect.flatMap(kept, ({ deadLetters }) => deadLetters(limit))
+    )
+    yield* printList(
+      json,
+      found,
+      found.deadLetters,
+      [
+        { head: "letter", of: ({ id }) => id },
+        { head: "channel", of: ({ channel }) => channel },
+        { head: "subscription", of: ({ principal, subscription }) => `${principal} ${subscription}` },
+        { head: "died", of: ({ diedAt }) => when(diedAt) },
+        { head: "attempts", of: ({ attempts }) => attempts, align: "right" },
+        { head: "error", of: ({ error }) => error ?? undefined }
+      ],
+      "nothing was told in vain"
+    )
+  })
 
 export const list = Command.make(
   "list",
@@ -42,11 +46,7 @@ export const list = Command.make(
       const found = yield* reading(
         flags,
         (api) => api.deliveries.list({ urlParams: { state, limit } }),
-        () =>
-          Effect.flatMap(
-            Effect.promise(() => import("../Kept.ts")),
-            ({ deliveries }) => deliveries(state, limit)
-          )
+        () => Effect.flatMap(kept, ({ deliveries }) => deliveries(state, limit))
       )
       yield* printList(
         json,

@@ -6,7 +6,7 @@ import { happening, styleOf } from "../Describe.ts"
 import { failed } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { facts, oneLine, paint, print, printJson, printLine, printList, say, when } from "../Output.ts"
-import { asking, reading, target } from "../Reach.ts"
+import { asking, reading, running } from "../Reach.ts"
 import { connect } from "../Socket.ts"
 
 const kept = Effect.promise(() => import("../Kept.ts"))
@@ -59,28 +59,30 @@ export const show = Command.make(
   "show",
   { eventId, json: Flags.json, ...Flags.connected },
   ({ eventId, json, ...flags }) =>
-    asking(flags, (api) =>
-      Effect.gen(function* () {
-        const found = yield* api.events.show({ path: { eventId } })
-        if (json) return yield* printJson(found)
-        const { approval, decision, delivery, event, policy, reason, run, state } = found
-        const why = reason === undefined ? "" : `: ${reason}`
-        yield* print(
-          facts([
-            ["event", `${event.id}, ${event.source} for ${event.agentId ?? "nobody"}, ${when(event.timestamp)}`],
-            ["state", state],
-            ["decision", decision === undefined ? undefined : `${decision} by ${policy ?? "nobody"}${why}`],
-            ["approval", approval === undefined ? undefined : `${approval.id}, ${approval.state}`],
-            ["run", run === undefined ? undefined : `${run.id}, ${run.state} on ${run.model ?? "no model yet"}`],
-            ["tokens", run === undefined ? undefined : String(run.inputTokens + run.outputTokens)],
-            ["said", oneLine(run?.text ?? run?.error ?? "", 1_000)],
-            ["delivery", delivery === undefined ? undefined : `${delivery.id}, ${delivery.state}`],
-            ["metadata", oneLine(JSON.stringify(event.metadata), 1_000)],
-            ["payload", oneLine(JSON.stringify(event.payload), 1_000)]
-          ])
-        )
-      })
-    )
+    Effect.gen(function* () {
+      const found = yield* reading(
+        flags,
+        (api) => api.events.show({ path: { eventId } }),
+        () => Effect.flatMap(kept, ({ event }) => event(eventId))
+      )
+      if (json) return yield* printJson(found)
+      const { approval, decision, delivery, event, policy, reason, run, state } = found
+      const why = reason === undefined ? "" : `: ${reason}`
+      yield* print(
+        facts([
+          ["event", `${event.id}, ${event.source} for ${event.agentId ?? "nobody"}, ${when(event.timestamp)}`],
+          ["state", state],
+          ["decision", decision === undefined ? undefined : `${decision} by ${policy ?? "nobody"}${why}`],
+          ["approval", approval === undefined ? undefined : `${approval.id}, ${approval.state}`],
+          ["run", run === undefined ? undefined : `${run.id}, ${run.state} on ${run.model ?? "no model yet"}`],
+          ["tokens", run === undefined ? undefined : String(run.inputTokens + run.outputTokens)],
+          ["said", oneLine(run?.text ?? run?.error ?? "", 1_000)],
+          ["delivery", delivery === undefined ? undefined : `${delivery.id}, ${delivery.state}`],
+          ["metadata", oneLine(JSON.stringify(event.metadata), 1_000)],
+          ["payload", oneLine(JSON.stringify(event.payload), 1_000)]
+        ])
+      )
+    })
 ).pipe(Command.withDescription("Shows what is recorded of an event; with --json everything."))
 
 export const explain = Command.make(
@@ -112,7 +114,7 @@ export const tail = Command.make(
   },
   ({ agentId, json, since, types, ...flags }) =>
     Effect.gen(function* () {
-      const client = yield* connect(yield* target(flags), "viewer")
+      const client = yield* connect(yield* running(flags), "viewer")
       const events = yield* client.events
       yield* client.request("events.subscribe", { filter: { types: types?.split(","), agentId }, since })
       yield* Stream.runForEach(events, (event) => {

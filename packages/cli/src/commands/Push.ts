@@ -3,7 +3,7 @@ import * as Command from "@effect/cli/Command"
 import { Effect, Stream } from "effect"
 import * as Flags from "../Flags.ts"
 import { oneLine, paint, print, printJson, printLine, say, when } from "../Output.ts"
-import { asking, target } from "../Reach.ts"
+import { asking, running } from "../Reach.ts"
 import { connect } from "../Socket.ts"
 
 const channel = Args.text({ name: "channel" }).pipe(Args.withDescription("The channel: letters, digits and ._:-"))
@@ -40,7 +40,13 @@ export const subscribe = Command.make(
   "subscribe",
   {
     channel,
-    since: Flags.optional("since", "cursor", "What came after this cursor first. Default: from now on."),
+    since: Flags.whole(
+      "since",
+      "cursor",
+      0,
+      Number.MAX_SAFE_INTEGER,
+      "What came after this cursor first. Default: from now on."
+    ),
     subscription: Flags.optional(
       "subscription",
       "name",
@@ -51,9 +57,9 @@ export const subscribe = Command.make(
   },
   ({ channel, json, since, subscription, ...flags }) =>
     Effect.gen(function* () {
-      const { push } = yield* connect(yield* target(flags), "client", "viewer", "agent")
+      const { push } = yield* connect(yield* running(flags), "client", "viewer", "agent")
       const options = {
-        ...(since === undefined ? {} : { since: Number(since) }),
+        ...(since === undefined ? {} : { since }),
         ...(subscription === undefined ? {} : { subscription })
       }
       yield* Stream.runForEach(push.subscribe(channel, options), (message) => {

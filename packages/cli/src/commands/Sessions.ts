@@ -25,7 +25,7 @@ export const list = Command.make(
       const found = yield* reading(
         flags,
         (api) => api.sessions.list({ urlParams: { cursor, limit } }),
-        () => Effect.flatMap(kept, ({ sessions }) => sessions(limit))
+        () => Effect.flatMap(kept, ({ sessions }) => sessions({ cursor, limit }))
       )
       yield* printList(
         json,

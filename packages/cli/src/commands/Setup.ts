@@ -74,7 +74,16 @@ export const init = Command.make(
 
 export const check = Command.make("check", { json: Flags.json, ...Flags.configured }, ({ config, json }) =>
   Effect.gen(function* () {
-    const { config: decoded, file, warnings } = yield* load(config)
+    const {
+      config: decoded,
+      file,
+      warnings
+    } = yield* load(config).pipe(
+      // A program reads them; a person is told by whoever tells of errors.
+      Effect.tapErrorTag("GatewayConfigError", ({ problems = [] }) =>
+        json ? printJson({ valid: false, file: fileOf(config), problems }) : Effect.void
+      )
+    )
     if (json) return yield* printJson({ valid: true, file, warnings })
     for (const { column, line, message } of warnings) {
       yield* say(`${paint("yellow", "warning:", "err")} ${file}:${line}:${column}: ${message}`)

@@ -1,6 +1,5 @@
 import * as Command from "@effect/cli/Command"
-import * as Options from "@effect/cli/Options"
-import { Effect, Logger, Option } from "effect"
+import { Effect, Logger } from "effect"
 import { load } from "../Configuration.ts"
 import * as Flags from "../Flags.ts"
 import { paint, say } from "../Output.ts"
@@ -10,11 +9,12 @@ const LOGS = { pretty: Logger.pretty, json: Logger.json, logfmt: Logger.logFmt }
 export const start = Command.make(
   "start",
   {
-    port: Options.integer("port").pipe(
-      Options.withPseudoName("n"),
-      Options.withDescription("Listen at this port, whatever the configuration says; 0: any that is free."),
-      Options.optional,
-      Options.map(Option.getOrUndefined)
+    port: Flags.whole(
+      "port",
+      "n",
+      0,
+      65_535,
+      "Listen at this port, whatever the configuration says; 0: any that is free."
     ),
     logFormat: Flags.choice(
       "log-format",

@@ -4,7 +4,7 @@ import { Duration, Effect, Option } from "effect"
 import { usage } from "../Failure.ts"
 import * as Flags from "../Flags.ts"
 import { print, printJson, printList, say, when } from "../Output.ts"
-import { asking } from "../Reach.ts"
+import { asking, reading } from "../Reach.ts"
 
 const SCOPES = ["operator", "agent", "client", "viewer"] as const
 type Scope = (typeof SCOPES)[number]
@@ -43,25 +43,31 @@ export const create = Command.make(
 )
 
 export const list = Command.make("list", { json: Flags.json, ...Flags.connected }, ({ json, ...flags }) =>
-  asking(flags, (api) =>
-    Effect.gen(function* () {
-      const found = yield* api.tokens.list()
-      yield* printList(
-        json,
-        found,
-        found.tokens,
-        [
-          { head: "token", of: ({ id }) => id },
-          { head: "name", of: ({ name }) => name },
-          { head: "scopes", of: ({ scopes }) => scopes.join(", ") },
-          { head: "made", of: ({ createdAt, createdBy }) => `${when(createdAt)} by ${createdBy}` },
-          { head: "until", of: ({ expiresAt }) => when(expiresAt) ?? "revoked" },
-          { head: "revoked", of: ({ revokedAt, revokedBy }) => (revokedAt ? `${when(revokedAt)} by ${revokedBy}` : "") }
-        ],
-        "no token was made at run time; those of the configuration end there"
-      )
-    })
-  )
+  Effect.gen(function* () {
+    const found = yield* reading(
+      flags,
+      (api) => api.tokens.list(),
+      () =>
+        Effect.flatMap(
+          Effect.promise(() => import("../Kept.ts")),
+          ({ tokens }) => tokens
+        )
+    )
+    yield* printList(
+      json,
+      found,
+      found.tokens,
+      [
+        { head: "token", of: ({ id }) => id },
+        { head: "name", of: ({ name }) => name },
+        { head: "scopes", of: ({ scopes }) => scopes.join(", ") },
+        { head: "made", of: ({ createdAt, createdBy }) => `${when(createdAt)} by ${createdBy}` },
+        { head: "until", of: ({ expiresAt }) => when(expiresAt) ?? "revoked" },
+        { head: "revoked", of: ({ revokedAt, revokedBy }) => (revokedAt ? `${when(revokedAt)} by ${revokedBy}` : "") }
+      ],
+      "no token was made at run time; the configuration has its own"
+    )
+  })
 ).pipe(Command.withDescription("Lists the tokens made at run time, newest first, without the tokens themselves."))
 
 export const revoke = Command.make(

@@ -35,6 +35,7 @@ export const whole = (least: number, most: number, description: string) =>
   Schema.optional(
     Schema.NumberFromString.pipe(Schema.int(), Schema.between(least, most)).annotations({
       description,
+      message: () => ({ message: `must be a whole number from ${least} to ${most}`, override: true }),
       jsonSchema: { type: "integer", minimum: least, maximum: most, description }
     })
   )
@@ -42,7 +43,11 @@ export const whole = (least: number, most: number, description: string) =>
 export const limit = (most: number, standard: number) => whole(1, most, `At most so many. Default: ${standard}.`)
 export const instant = (description: string) =>
   Schema.optional(
-    Schema.Date.annotations({ description, jsonSchema: { type: "string", format: "date-time", description } })
+    Schema.Date.annotations({
+      description,
+      message: () => ({ message: "must be a time such as 2026-01-31T09:00:00Z", override: true }),
+      jsonSchema: { type: "string", format: "date-time", description }
+    })
   )
 /** What a page ends with. */
 export const next = Schema.NullOr(Schema.String).annotations({

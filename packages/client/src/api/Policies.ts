@@ -34,7 +34,7 @@ export const Policies = HttpApiGroup.make("policies")
       .annotate(Action, "policies.change")
       .annotate(
         OpenApi.Description,
-        "Makes a shadow decide, in place of the live policy of its name. Until the next start, which has what is configured."
+        "Makes a shadow decide, in place of the live policy of its name. Until the next start, which has what is configured; or until the file says something else of this policy."
       )
       .setPath(Schema.Struct({ policy: name("The shadow's name.") }))
       .addSuccess(Schema.Struct({ policies: Schema.Array(Live) }))

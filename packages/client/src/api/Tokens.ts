@@ -2,6 +2,7 @@ import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
+import { count } from "../internal/Fields.ts"
 import { Role } from "../Protocol.ts"
 import { Action, Instant, name, text } from "./Fields.ts"
 import { Conflict, NotFound, Refused, Unreadable } from "./Problem.ts"
@@ -26,11 +27,7 @@ const Made = Schema.Struct({ ...stored, token: text("Told this once.") }).annota
 export const NewToken = Schema.Struct({
   name: Schema.NonEmptyString.pipe(Schema.maxLength(LONGEST_NAME)),
   scopes: Schema.NonEmptyArray(Role).pipe(Schema.maxItems(Role.literals.length)),
-  expiresInSeconds: Schema.optional(
-    Schema.Int.pipe(Schema.between(1, LONGEST_LIFE)).annotations({
-      description: "Default: as long as the token it is made with."
-    })
-  )
+  expiresInSeconds: Schema.optional(count(1, LONGEST_LIFE, "Default: as long as the token it is made with."))
 }).annotations({ title: "a token" })
 
 /** Tokens made at run time. */

@@ -1,6 +1,7 @@
 import type { Budget } from "./Budget.ts"
 import type { ReplyRoute } from "./Delivery.ts"
 import type { EventPriority, EventSource } from "./GatewayEvent.ts"
+import { didYouMean } from "./Nearest.ts"
 import type { Action } from "./PolicyDecision.ts"
 import type { SwitchMode } from "./Switch.ts"
 
@@ -218,6 +219,44 @@ export type BusEvent =
   | PushMessageDropped
 
 export type BusTag = BusEvent["_tag"]
+
+const TAGS = {
+  GatewayEventReceived: true,
+  DuplicateReceived: true,
+  PolicyDecisionMade: true,
+  ProactiveActionInitiated: true,
+  ProactiveActionCompleted: true,
+  ProactiveActionSuppressed: true,
+  HeartbeatSkipped: true,
+  EventsMerged: true,
+  BudgetWarning: true,
+  BudgetExhausted: true,
+  SessionOverflowed: true,
+  ApprovalRequested: true,
+  ApprovalDecided: true,
+  JobDisabled: true,
+  SwitchChanged: true,
+  DeliveryPrepared: true,
+  DeliveryStarted: true,
+  DeliverySent: true,
+  DeliveryPostponed: true,
+  DeliveryUnknown: true,
+  DeliveryFailed: true,
+  DeliveryReplayed: true,
+  DeliveryDropped: true,
+  PushMessageDead: true,
+  PushMessageReplayed: true,
+  PushMessageDropped: true
+} satisfies Readonly<Record<BusTag, true>>
+const BUS_TAGS = Object.keys(TAGS)
+
+/** Why one of these is no tag, if one is none: whoever listened for it would hear nothing, ever. */
+export const tagProblem = (tags: ReadonlyArray<string>): string | undefined => {
+  const unknown = tags.find((tag) => !Object.hasOwn(TAGS, tag))
+  if (unknown === undefined) return undefined
+  const near = didYouMean(unknown, BUS_TAGS)
+  return `nothing that the gateway tells is called "${unknown}"${near === "" ? `; there are: ${BUS_TAGS.join(", ")}` : near}`
+}
 
 /** In place of what a subscriber was too slow to receive. */
 export interface Lagged {

@@ -8,7 +8,7 @@ import { Journal, type Tx } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
 import type { ApprovalRow, VoteRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
-import type { Dispatch } from "../runs/RunSteps.ts"
+import type { Dispatch } from "../runs/RunItem.ts"
 import type { Hold } from "./Holds.ts"
 
 const PAGE = 1_000

@@ -1,4 +1,3 @@
-import { Array } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import * as AccessControl from "./AccessControl.ts"
 import type { SchedulingPolicy } from "./Policy.ts"
@@ -13,26 +12,39 @@ import * as RateLimit from "./policies/RateLimit.ts"
 import * as RequireApproval from "./policies/RequireApproval.ts"
 import * as SenderRate from "./policies/SenderRate.ts"
 
-/** The built-in policies a configuration asks for: those that decide, and those that are only asked. */
+/** Built-in policies: those that decide, those that are only asked, and of each, by its `_tag`, what the configuration says of it. */
+export interface BuiltIns {
+  readonly policies: ReadonlyArray<SchedulingPolicy>
+  readonly shadows: ReadonlyArray<SchedulingPolicy>
+  readonly said: ReadonlyMap<string, string>
+}
+
+/** The built-in policies a configuration asks for. */
 export const make = (
   { accessControl, policies }: GatewayConfig,
   { classify }: Pick<RequireApproval.RequireApprovalOptions, "classify">
-): { readonly policies: ReadonlyArray<SchedulingPolicy>; readonly shadows: ReadonlyArray<SchedulingPolicy> } => {
-  const all = [
-    AccessControl.make(accessControl),
-    LoopGuard.make(policies.loopGuard),
-    AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }),
-    ...(policies.businessHours === undefined ? [] : [BusinessHours.make(policies.businessHours)]),
-    ...(policies.quietHours === undefined ? [] : [QuietHours.make(policies.quietHours)]),
-    CircuitBreaker.make(policies.circuitBreaker),
-    CostBudget.make(),
-    SenderRate.make(policies.maxPerSenderPerMinute),
-    RateLimit.make(),
-    ...(policies.requireApprovalFor.length === 0
+): BuiltIns => {
+  const { businessHours, quietHours, requireApprovalFor } = policies
+  const all: ReadonlyArray<readonly [policy: SchedulingPolicy, said: unknown]> = [
+    [AccessControl.make(accessControl), accessControl],
+    [LoopGuard.make(policies.loopGuard), policies.loopGuard],
+    [AdaptiveHeartbeat.make({ policy: policies.heartbeatPolicy }), policies.heartbeatPolicy],
+    ...(businessHours === undefined ? [] : [[BusinessHours.make(businessHours), businessHours] as const]),
+    ...(quietHours === undefined ? [] : [[QuietHours.make(quietHours), quietHours] as const]),
+    [CircuitBreaker.make(policies.circuitBreaker), policies.circuitBreaker],
+    [CostBudget.make(), [policies.dailyTokenBudget, policies.budget]],
+    [SenderRate.make(policies.maxPerSenderPerMinute), policies.maxPerSenderPerMinute],
+    [RateLimit.make(), policies.maxActionsPerHour],
+    ...(requireApprovalFor.length === 0
       ? []
-      : [RequireApproval.make(policies.requireApprovalFor, { classify })]),
-    EventMerging.make({ mergeWindowMs: policies.mergeWindowMs })
+      : [[RequireApproval.make(requireApprovalFor, { classify }), requireApprovalFor] as const]),
+    [EventMerging.make({ mergeWindowMs: policies.mergeWindowMs }), policies.mergeWindowMs]
   ]
-  const [decide, shadows] = Array.partition(all, ({ _tag }) => policies.shadow.some((tag) => tag === _tag))
-  return { policies: decide, shadows }
+  const isShadow = ({ _tag }: SchedulingPolicy) => policies.shadow.some((tag) => tag === _tag)
+  const made = all.map(([policy]) => policy)
+  return {
+    policies: made.filter((policy) => !isShadow(policy)),
+    shadows: made.filter(isShadow),
+    said: new Map(all.map(([{ _tag }, said]) => [_tag, JSON.stringify(said)]))
+  }
 }

@@ -46,14 +46,23 @@ export interface PolicyEngineShape {
   /** What shadows said was recorded with a decision. */
   readonly countShadows: (decided: Action, answers: ReadonlyArray<ShadowAnswer>) => void
   /**
-   * Prepares to ask other policies in place of those the engine was made with; what was added since stays. What is prepared is
-   * done by calling it. Fails when a policy that was added has the name of one of them.
+   * Prepares to ask other policies in place of those the engine was made with. What was added since stays; and one of those it was
+   * made with that was promoted or removed since stays so, unless what is said of it is different now. Fails when a policy that was
+   * added has the name of one of them.
    */
   readonly reconfigure: (
-    options: Pick<PolicyEngineOptions, "policies" | "shadows">
-  ) => Effect.Effect<() => void, GatewayConfigError>
+    options: Omit<PolicyEngineOptions, "policyTimeoutMs">
+  ) => Effect.Effect<Reconfigured, GatewayConfigError>
   /** Calls `listener` after each change of the chain, until the scope closes. */
   readonly onChange: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
+}
+
+/** Other policies, ready to be asked. */
+export interface Reconfigured {
+  /** Has them asked from now on. */
+  readonly apply: () => void
+  /** Those that are not as they are asked for, since they were promoted or removed: `QuietHours decides`. */
+  readonly byHand: ReadonlyArray<string>
 }
 
 /** Decides, without a model, what happens to an event. */
@@ -64,8 +73,24 @@ export interface PolicyEngineOptions {
   readonly policies?: ReadonlyArray<SchedulingPolicy>
   /** Shadows to start with. Default: none. */
   readonly shadows?: ReadonlyArray<SchedulingPolicy>
+  /** What a configuration says of them, by `_tag`: for it to count anew when it is different. Default: nothing. */
+  readonly said?: ReadonlyMap<string, string>
   /** Milliseconds an asynchronous policy may take to answer. Default: 5,000. */
   readonly policyTimeoutMs?: number
+}
+
+/** What becomes of a policy's answers. */
+type Part = "decides" | "is only asked" | "is not asked"
+
+/** A policy that is asked for, and as what. */
+interface Wanted {
+  readonly policy: SchedulingPolicy
+  readonly part: Part
+  readonly said: string | undefined
+}
+const wantedOf = ({ policies = [], said, shadows = [] }: PolicyEngineOptions): ReadonlyArray<Wanted> => {
+  const as = (part: Part) => (policy: SchedulingPolicy) => ({ policy, part, said: said?.get(policy._tag) })
+  return [...policies.map(as("decides")), ...shadows.map(as("is only asked"))]
 }
 
 const namesOf = (policies: ReadonlyArray<SchedulingPolicy>): string =>
@@ -134,10 +159,20 @@ export const make = (options: PolicyEngineOptions = {}) =>
         })
       })
 
-    let configured: ReadonlySet<SchedulingPolicy> = new Set([...(options.policies ?? []), ...(options.shadows ?? [])])
-    const reconfigure: PolicyEngineShape["reconfigure"] = ({ policies = [], shadows: asked = [] }) =>
+    let configured = wantedOf(options)
+    const partOf = (policy: SchedulingPolicy): Part =>
+      chain.policies.includes(policy) ? "decides" : shadows.policies.includes(policy) ? "is only asked" : "is not asked"
+    const reconfigure: PolicyEngineShape["reconfigure"] = (options) =>
       Effect.suspend(() => {
-        const added = (policy: SchedulingPolicy) => !configured.has(policy)
+        const wanted = wantedOf(options)
+        const added = (one: SchedulingPolicy) => !configured.some(({ policy }) => policy === one)
+        /** As what it is asked from now on. */
+        const parts = wanted.map(({ part, policy, said }) => {
+          const before = configured.find((one) => one.policy._tag === policy._tag)
+          return before === undefined || before.said !== said || before.part !== part ? part : partOf(before.policy)
+        })
+        const to = (part: Part) => wanted.flatMap(({ policy }, i) => (parts[i] === part ? [policy] : []))
+        const [policies, asked] = [to("decides"), to("is only asked")]
         const clash =
           policies.find(({ _tag }) => chain.policies.some((policy) => policy._tag === _tag && added(policy))) ??
           asked.find(({ _tag }) => shadows.policies.some((policy) => policy._tag === _tag && added(policy)))
@@ -147,14 +182,17 @@ export const make = (options: PolicyEngineOptions = {}) =>
             `policy "${clash._tag}": one of this _tag was added by the program; remove that first`
           )
         }
-        return Effect.succeed(() => {
-          const own = chain.policies.filter(added)
-          for (const shadow of shadows.policies.filter((policy) => configured.has(policy))) shadows.remove(shadow._tag)
-          configured = new Set([...policies, ...asked])
-          chain = new Chain([...policies, ...own])
-          shadows.setLive(chain)
-          for (const shadow of asked) shadows.add(shadow, chain, clock.unsafeCurrentTimeMillis())
-          tell()
+        return Effect.succeed({
+          byHand: wanted.flatMap(({ part, policy }, i) => (parts[i] === part ? [] : [`${policy._tag} ${parts[i]}`])),
+          apply: () => {
+            const own = chain.policies.filter(added)
+            for (const shadow of shadows.policies.filter((policy) => !added(policy))) shadows.remove(shadow._tag)
+            configured = wanted
+            chain = new Chain([...policies, ...own])
+            shadows.setLive(chain)
+            for (const shadow of asked) shadows.add(shadow, chain, clock.unsafeCurrentTimeMillis())
+            tell()
+          }
         })
       })
 

@@ -1,8 +1,7 @@
 import { Deferred, Effect, Exit, type Fiber } from "effect"
 import type { AgentRunError } from "../domain/Errors.ts"
 import type { RunResult } from "../domain/Run.ts"
-
-export type RunExit = Exit.Exit<RunResult, AgentRunError>
+import type { RunExit } from "./RunExit.ts"
 
 /**
  * How an attempt came to its end: `cut` says why, when `watch` had it interrupted; `stopped`, that the fiber it was run in

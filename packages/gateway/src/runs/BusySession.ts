@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import type { GatewayError } from "../domain/Errors.ts"
 import type { SessionsConfig } from "../domain/LimitsConfig.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
-import type { RunItem } from "./RunSteps.ts"
+import type { RunItem } from "./RunItem.ts"
 
 /** Whether the answers of both go to the same place, or nowhere. */
 const isSameRoute = ({ event: { replyTo: one } }: RunItem, { event: { replyTo: other } }: RunItem): boolean =>
@@ -71,3 +71,5 @@ export const make = ({ whenBusy }: SessionsConfig, { leave, merge, waitingIn }: 
             )
     }
   })
+
+export type BusySession = Effect.Effect.Success<ReturnType<typeof make>>

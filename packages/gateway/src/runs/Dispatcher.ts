@@ -1,33 +1,23 @@
-import { Cause, Context, Effect, Exit, FiberMap, Layer, Schedule, type Scope } from "effect"
+import { Context, Effect, FiberMap, Layer, type Scope } from "effect"
 import type { Estimate } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
-import { AgentRunError, type GatewayError } from "../domain/Errors.ts"
+import type { GatewayError } from "../domain/Errors.ts"
 import type { GatewayEvent } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
-import { jobOf, timeoutOf } from "../domain/Job.ts"
 import type { Proposal } from "../domain/Proposal.ts"
-import type { Worker } from "../domain/Run.ts"
 import type { AgentStatus } from "../domain/Status.ts"
-import { EVENT_COLUMNS, toLazyEvent } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store, type StoreError } from "../records/Store.ts"
 import { AgentRunner } from "./AgentRunner.ts"
-import * as Attempts from "./Attempt.ts"
 import { make as makeBusy } from "./BusySession.ts"
 import { CrashLoop } from "./CrashLoop.ts"
 import { KillSwitch } from "./KillSwitch.ts"
 import { Lanes } from "./Lanes.ts"
-import {
-  type Abandoned,
-  type Attempt,
-  abortedBy,
-  type Dispatch,
-  LEASE,
-  make as makeSteps,
-  NO_USAGE,
-  type RunItem
-} from "./RunSteps.ts"
-import { elapsed, make as makeTasks, type Progress } from "./RunTasks.ts"
+import * as Recovery from "./Recovery.ts"
+import { abortedBy, type Dispatch, isNewer, itemOf, laneOf, type RunItem } from "./RunItem.ts"
+import { type Abandoned, make as makeSteps } from "./RunSteps.ts"
+import * as RunSupervision from "./RunSupervision.ts"
+import { make as makeTasks } from "./RunTasks.ts"
 import { make as makeLimit } from "./SessionLimit.ts"
 import { make as makeSessionSteps } from "./SessionSteps.ts"
 
@@ -69,26 +59,6 @@ export interface DispatcherShape {
 /** The single point where events reach an agent: one run per session, so many per agent and in all, none past the kill switch. */
 export class Dispatcher extends Context.Tag("@postilion/gateway/Dispatcher")<Dispatcher, DispatcherShape>() {}
 
-/** What a person can say of a run that was abandoned. */
-const ASK = "approve to try it again, deny to drop it"
-/** Whether one was asked after the other, though it may have been let through before. */
-const isNewer = (one: RunItem, other: RunItem): boolean => one.event.id > other.event.id
-const RETRY_BASE = 1_000
-const RETRY_MOST = 60_000
-const PAGE = 500
-const RUN_COLUMNS = [
-  "id",
-  "event_id",
-  "agent_id",
-  "source",
-  "state",
-  "attempt",
-  "task",
-  "started_at",
-  "input_tokens",
-  "output_tokens"
-] as const
-
 export const make = (config: GatewayConfig) =>
   Effect.gen(function* () {
     const store = yield* Store
@@ -100,9 +70,8 @@ export const make = (config: GatewayConfig) =>
     const runner = yield* AgentRunner
     const killSwitch = yield* KillSwitch
     const crashLoop = yield* CrashLoop
-    const { interruptGraceMs, maxAttempts, maxConcurrentRuns, maxWaitingRuns, onCrash, runStallMs, runTimeoutMs } =
-      config.limits
-    const { abandon, assign, end, extend, fenced, record, reply, retry, start } = yield* makeSteps(config)
+    const { maxConcurrentRuns, maxWaitingRuns } = config.limits
+    const steps = yield* makeSteps(config)
     const { drop, merge, supersede } = yield* makeSessionSteps(config)
 
     const limitOf = (agentId: string): number =>
@@ -124,153 +93,14 @@ export const make = (config: GatewayConfig) =>
     const coming = new Map<string, number>()
     yield* journal.register(Effect.sync(() => coming.clear()))
     const comingOf = (agentId: string): number => coming.get(agentId) ?? 0
-    /** Runs that got their turn, but not their attempt: the kill switch was thrown in between. They wait again. */
-    const heldBack = new Set<string>()
     const idle: Array<() => void> = []
-    const abandonedListeners = new Set<(tx: Tx, abandoned: Abandoned) => void>()
-    const tellAbandoned = (tx: Tx, abandoned: Abandoned): void => {
-      const { agentId, event, runId } = abandoned
-      reply(tx, event, agentId, runId, undefined)
-      for (const listener of abandonedListeners) listener(tx, abandoned)
-    }
     let draining = false
     /** Until what an earlier process left is taken up: the runs that are not of it, since events become due meanwhile. */
     let dispatched: Set<string> | undefined = new Set()
     const fibers = yield* FiberMap.make<string>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
-
-    /** Whether the scope closes. */
-    let closing = false
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        closing = true
-      })
-    )
-    /**
-     * What must be written is tried until it is: the gateway does not forget a run because the disk was full for a while. A
-     * gateway that closes does not wait for its disk: the next start takes the run up again.
-     */
-    const untilWritten = <A>(step: Effect.Effect<A, GatewayError>): Effect.Effect<A> =>
-      step.pipe(
-        Effect.retry({ schedule: Schedule.spaced("1 second"), while: () => !closing }),
-        Effect.catchAll(() => Effect.interrupt)
-      )
-
-    /** Events of a session have one lane, as have those of a job, unless it lets them overlap. */
-    const laneOf = (event: GatewayEvent): string => {
-      if (event.sessionKey !== undefined) return event.sessionKey
-      const job = jobOf(event)
-      return job === undefined || job.overlap === "allow" ? event.id : `job:${job.jobId}`
-    }
-    const cutShort = (message: string) => new AgentRunError({ message, retryable: true })
-    /** Succeeds when the attempt is to be interrupted: it takes too long, or went on and has come to a halt. */
-    const watchOf = ({ event }: RunItem, progress: Progress): Effect.Effect<AgentRunError> =>
-      Effect.gen(function* () {
-        const timeoutMs = timeoutOf(event, runTimeoutMs)
-        const began = yield* elapsed
-        while (true) {
-          const now = yield* elapsed
-          const { at } = progress
-          if (now >= began + timeoutMs) {
-            const which = timeoutMs < runTimeoutMs ? "its job's timeoutMs" : "limits.runTimeoutMs"
-            return cutShort(`the run took longer than ${timeoutMs} ms and was interrupted (${which})`)
-          }
-          if (at !== undefined && now >= at + runStallMs) {
-            return cutShort(`the run showed no progress for ${runStallMs} ms and was interrupted (limits.runStallMs)`)
-          }
-          const deadline = Math.min(began + timeoutMs, (at ?? now) + runStallMs)
-          yield* Effect.sleep(deadline - now)
-        }
-      })
-    const keepLease = (item: RunItem, attempt: Attempt) =>
-      extend(item, attempt).pipe(
-        Effect.catchAll((error) => Effect.logWarning(`the lease of run ${item.runId} was not extended`, error)),
-        Effect.schedule(Schedule.spaced(LEASE / 3))
-      )
-    /** What an attempt that has ended comes to. */
-    const exitOf = ({ cut, exit, stopped }: Extract<Attempts.Outcome, { _tag: "Ended" }>): Attempts.RunExit => {
-      if (Exit.isSuccess(exit)) return exit
-      if (cut !== undefined) return Exit.fail(cut)
-      if (stopped || !Exit.isInterrupted(exit)) return exit
-      return Exit.fail(new AgentRunError({ message: "the runner interrupted itself", retryable: false }))
-    }
-    /** An attempt that cannot be ended is let go of. What it reserved is charged, since it may still be using it. */
-    const letGo = (item: RunItem, attempt: Attempt, { cut, late }: Extract<Attempts.Outcome, { _tag: "Stuck" }>) =>
-      Effect.gen(function* () {
-        const { agentId, event, runId } = item
-        const why = cut?.message ?? "the run was interrupted"
-        const error = `${why}, and went on for more than ${interruptGraceMs} ms (limits.interruptGraceMs): it is abandoned, and what it still comes to is not its result`
-        yield* Effect.logError(`run ${runId}: ${error}`)
-        const row = {
-          id: runId,
-          event_id: event.id,
-          agent_id: agentId,
-          source: event.source,
-          attempt: attempt.attempt,
-          started_at: attempt.startedAt,
-          input_tokens: item.spent.inputTokens,
-          output_tokens: item.spent.outputTokens
-        }
-        const reason = `run ${runId} could not be interrupted, and may still be going on; ${ASK}`
-        const { tokens } = tasks.estimate(item, attempt.startedAt)
-        yield* untilWritten(abandon(row, error, tokens, (tx) => tellAbandoned(tx, { ...item, reason })))
-        yield* late.pipe(
-          Effect.flatMap((exit) => fenced(item, attempt, exit)),
-          // Once the gateway has closed there is nowhere left to record it.
-          Effect.ignoreLogged,
-          Effect.forkDaemon
-        )
-      })
-    /** How long to wait before another attempt; `undefined` when there is to be none. */
-    const retryDelay = (item: RunItem, exit: Attempts.RunExit): number | undefined => {
-      if (Exit.isSuccess(exit) || Exit.isInterrupted(exit) || item.attempt >= maxAttempts) return undefined
-      const failure = Cause.failureOption(exit.cause)
-      if (failure._tag === "None" || !failure.value.retryable) return undefined
-      const delay = failure.value.retryAfterMillis ?? Math.min(RETRY_BASE * 2 ** (item.attempt - 1), RETRY_MOST)
-      return delay > runTimeoutMs ? undefined : delay
-    }
-    /** Sees a run to its end, or to where the kill switch holds back its next attempt. */
-    const work = (item: RunItem): Effect.Effect<void> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          if (
-            whenBusy === "interrupt" &&
-            item.approved === undefined &&
-            item.event.sessionKey !== undefined &&
-            lanes.waitingIn(item.lane).some((waiting) => isNewer(waiting, item))
-          ) {
-            return yield* untilWritten(supersede(item))
-          }
-          yield* untilWritten(busy.collect(item))
-          while (true) {
-            const attempt = yield* untilWritten(start(item))
-            if (attempt === undefined) {
-              if (!item.gone) heldBack.add(item.runId)
-              return
-            }
-            const progress: Progress = { at: undefined }
-            const assigned = (worker: Worker) => untilWritten(assign(item, attempt, worker))
-            const outcome = yield* Attempts.run(tasks.run(item, progress, assigned, busy.steering(item)), {
-              restore,
-              watch: watchOf(item, progress),
-              beside: keepLease(item, attempt),
-              graceMs: interruptGraceMs
-            })
-            if (outcome._tag === "Stuck") return yield* letGo(item, attempt, outcome)
-            let exit = exitOf(outcome)
-            const delay = retryDelay(item, exit)
-            if (delay !== undefined && Exit.isFailure(exit)) {
-              yield* untilWritten(retry(item, attempt, exit, delay))
-              const waited = yield* Effect.exit(restore(Effect.sleep(delay)))
-              if (Exit.isSuccess(waited)) continue
-              exit = Exit.failCause(waited.cause)
-            }
-            // Cut off by the end of the process, a run has not ended: the next start takes it up again.
-            if (Exit.isInterrupted(exit) && item.stopped === undefined) return
-            return yield* untilWritten(end(item, attempt, exit))
-          }
-        })
-      )
+    // After the fibers: it closes before them.
+    const work = yield* RunSupervision.make(config, { busy, lanes, steps, supersede, tasks })
 
     /** Starts what may start. */
     const pump = (): void => {
@@ -291,7 +121,8 @@ export const make = (config: GatewayConfig) =>
     const release = (item: RunItem): void => {
       active.delete(item.runId)
       for (const look of releases) look()
-      if (heldBack.delete(item.runId)) {
+      if (item.heldBack) {
+        item.heldBack = false
         // Whatever was to end it has not: there was nothing to end yet.
         item.stopped = undefined
         item.abortedBy = undefined
@@ -300,21 +131,6 @@ export const make = (config: GatewayConfig) =>
       pump()
       if (active.size === 0) for (const resume of idle.splice(0)) resume()
     }
-    const itemOf = (dispatch: Dispatch, runId: string, attempt = 0, spent = NO_USAGE): RunItem => ({
-      event: dispatch.event,
-      agentId: dispatch.agentId,
-      taskDescription: dispatch.taskDescription,
-      payloadText: dispatch.payloadText,
-      approved: dispatch.approved,
-      runId,
-      attempt,
-      spent,
-      lane: laneOf(dispatch.event),
-      priority: dispatch.event.priority,
-      gone: false,
-      stopped: undefined,
-      abortedBy: undefined
-    })
     const enqueue = (item: RunItem): void => {
       if (item.gone) return
       lanes.add(item)
@@ -353,7 +169,7 @@ export const make = (config: GatewayConfig) =>
             if (item === undefined) return active.has(runId)
             limit.leave(tx, item)
             drop(tx, item, abortedBy(by), by)
-            reply(tx, event, item.agentId, runId, undefined)
+            steps.reply(tx, event, item.agentId, runId, undefined)
             return false
           })
           if (!left) return
@@ -399,67 +215,21 @@ export const make = (config: GatewayConfig) =>
 
     yield* crashLoop.onRelease(pump)
 
-    const resume = Effect.gen(function* () {
-      // By id, not by time: a clock may stand still or be set back, and a session's runs are in order all the same.
-      let after = ""
-      while (true) {
-        const page = yield* store.find("runs", {
-          columns: RUN_COLUMNS,
-          where: { state: { in: ["pending", "running"] }, id: { gt: after } },
-          orderBy: ["id", "asc"],
-          limit: PAGE
-        })
-        const last = page.at(-1)
-        if (last === undefined) {
-          dispatched = undefined
-          return
-        }
-        after = last.id
-        const rows = yield* store.find("events", {
-          columns: EVENT_COLUMNS,
-          where: { id: { in: page.map((run) => run.event_id) } }
-        })
-        const events = new Map(rows.map((row) => [row.id, row]))
-        const approvals = yield* store.find("approvals", {
-          columns: ["consumed_by", "digest"],
-          where: { event_id: { in: [...events.keys()] } }
-        })
-        const approvedFor = new Map(approvals.map(({ consumed_by, digest }) => [consumed_by, digest]))
-        for (const run of page) {
-          if (dispatched?.has(run.id)) continue
-          const row = events.get(run.event_id)
-          if (row === undefined) {
-            yield* abandon(run, "the event it was to handle is not in the records any more", 0, () => {})
-            continue
-          }
-          const { agent_id: agentId, attempt, id: runId, task: taskDescription } = run
-          const approved = approvedFor.get(runId)
-          const dispatch = { agentId, taskDescription, approved, event: toLazyEvent(row), payloadText: row.payload }
-          const cutOff = run.state === "running"
-          if (cutOff && (attempt >= maxAttempts || onCrash === "escalate")) {
-            const error =
-              attempt >= maxAttempts
-                ? `cut off in its last attempt of ${maxAttempts}`
-                : `cut off in attempt ${attempt}, and not tried again (limits.onCrash)`
-            const reason = `run ${runId} was cut off in attempt ${attempt}; ${ASK}`
-            yield* abandon(run, error, 0, (tx) => tellAbandoned(tx, { ...dispatch, runId, reason }))
-          } else {
-            const spent = { inputTokens: run.input_tokens, outputTokens: run.output_tokens }
-            enqueue(itemOf(dispatch, runId, attempt, spent))
-          }
-        }
-      }
+    const resume = yield* Recovery.make(config, {
+      abandon: steps.abandon,
+      isOwn: (runId) => dispatched?.has(runId) === true,
+      enqueue
     })
 
     return Dispatcher.of({
       dispatch: (tx, dispatch) => {
         const runId = nextId("run", tx.now)
-        record(tx, runId, dispatch, tasks.estimate(dispatch, tx.now))
+        steps.record(tx, runId, dispatch, tasks.estimate(dispatch, tx.now))
         dispatched?.add(runId)
         const item = itemOf(dispatch, runId)
         limit.admit(tx, item, (tx, oldest, error) => {
           drop(tx, oldest, error)
-          reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
+          steps.reply(tx, oldest.event, oldest.agentId, oldest.runId, undefined)
         })
         const { agentId } = dispatch
         coming.set(agentId, comingOf(agentId) + 1)
@@ -485,13 +255,14 @@ export const make = (config: GatewayConfig) =>
         })),
       isFull: (agentId) =>
         lanes.waitingOf(agentId) + Math.max(0, comingOf(agentId) - lanes.roomFor(agentId)) >= maxWaitingRuns,
-      onAbandoned: (listener) =>
-        Effect.acquireRelease(
-          Effect.sync(() => void abandonedListeners.add(listener)),
-          () => Effect.sync(() => void abandonedListeners.delete(listener))
-        ),
+      onAbandoned: steps.onAbandoned,
       isActive: (sessionKey) => lanes.has(sessionKey),
-      resume,
+      resume: Effect.zipLeft(
+        resume,
+        Effect.sync(() => {
+          dispatched = undefined
+        })
+      ),
       drain: Effect.async<void>((resume) => {
         draining = true
         if (active.size === 0) resume(Effect.void)

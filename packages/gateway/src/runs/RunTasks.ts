@@ -10,7 +10,8 @@ import type { Agent, RunResult, RunTask } from "../domain/Run.ts"
 import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { AgentRunner } from "./AgentRunner.ts"
-import { type Dispatch, isResult, type RunItem, sessionOf } from "./RunSteps.ts"
+import { isResult } from "./RunExit.ts"
+import { type Dispatch, type RunItem, sessionOf } from "./RunItem.ts"
 
 /** When an attempt last showed that it goes on, as `elapsed` has it; never, for a runner that does not say. */
 export interface Progress {
@@ -118,3 +119,5 @@ export const make = (config: GatewayConfig) =>
     }
     return { estimate, propose, run }
   })
+
+export type RunTasks = Effect.Effect.Success<ReturnType<typeof make>>

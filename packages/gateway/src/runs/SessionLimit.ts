@@ -3,7 +3,7 @@ import type { SessionsConfig } from "../domain/LimitsConfig.ts"
 import { AuditLog } from "../records/AuditLog.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import type { Lanes } from "./Lanes.ts"
-import type { RunItem } from "./RunSteps.ts"
+import type { RunItem } from "./RunItem.ts"
 
 /** How much may wait in a session, and what happens to what is more. Plain code within a journal step. */
 export const make = ({ maxWaiting, overflow }: SessionsConfig, lanes: Lanes<RunItem>) =>

@@ -5,7 +5,7 @@ import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { SessionStore } from "../records/SessionStore.ts"
 import { make as makeCharge } from "./Charge.ts"
-import { type RunItem, SUPERSEDED, sessionOf, userTurn } from "./RunSteps.ts"
+import { type RunItem, SUPERSEDED, sessionOf, userTurn } from "./RunItem.ts"
 
 /** What is recorded of runs that never have their turn, since others of their session come first, or take them over. */
 export const make = (config: GatewayConfig) =>
@@ -89,3 +89,5 @@ export const make = (config: GatewayConfig) =>
     }
     return { drop, merge, supersede }
   })
+
+export type SessionSteps = Effect.Effect.Success<ReturnType<typeof make>>

@@ -2,8 +2,9 @@ import { Effect } from "effect"
 import { AuditLog } from "../records/AuditLog.ts"
 import type { Tx } from "../records/Journal.ts"
 import type { JobRow } from "../records/Tables.ts"
+import { passedDisabled } from "./JobHistory.ts"
 import type { Entry, Jobs } from "./Jobs.ts"
-import { type Range, rangeOf } from "./Occurrences.ts"
+import type { Range } from "./Occurrences.ts"
 import { nextAfter } from "./ScheduleClock.ts"
 import type { Slots } from "./Slots.ts"
 
@@ -34,12 +35,6 @@ export const make = (jobs: Jobs, slots: Slots) =>
         fired: false,
         set: slots.skip(tx, entry, range, reason)
       })
-    /** The instants that have passed since the job was disabled; `undefined` when there are none. */
-    const passedDisabled = ({ compiled, row }: Entry, now: number): readonly [Range, string] | undefined => {
-      if (row.enabled === 1 || row.next_at === null || row.next_at > now) return undefined
-      const reason = row.disabled_for === null ? "disabled" : `disabled after ${row.failures} failures in a row`
-      return [rangeOf(compiled, row.next_at, now), reason]
-    }
     const enable = (tx: Tx, entry: Entry, by: object = {}): void => {
       note(tx, entry.row, "enabled", by)
       const passed = passedDisabled(entry, tx.now)
@@ -59,7 +54,7 @@ export const make = (jobs: Jobs, slots: Slots) =>
       note(tx, entry.row, "disabled", by)
       jobs.change(tx, entry, { enabled: 0 })
     }
-    return { advance, disable, enable, note, pass, passedDisabled }
+    return { advance, disable, enable, note, pass }
   })
 
 export type JobSteps = Effect.Effect.Success<ReturnType<typeof make>>

@@ -19,13 +19,15 @@ import type { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
 import { configured, encodeRoute, encodeRules, encodeSchedule, prepare } from "./ConfiguredJobs.ts"
 import * as Firing from "./Firing.ts"
+import { type HistoryOptions, historyOf } from "./JobHistory.ts"
 import * as JobSteps from "./JobSteps.ts"
 import { type Entry, type Job, Jobs, toEntry, toJob } from "./Jobs.ts"
 import * as Rewind from "./Rewind.ts"
 import { compile, upcoming } from "./ScheduleClock.ts"
 import * as Settling from "./Settling.ts"
-import { historyOf, Slots, skippedRow, toSlot } from "./Slots.ts"
+import { Slots } from "./Slots.ts"
 
+export type { HistoryOptions } from "./JobHistory.ts"
 export type { Job } from "./Jobs.ts"
 
 /** A job to add. What `JobRules` has is optional, with the defaults said there. */
@@ -50,13 +52,6 @@ export interface NewJob extends Partial<typeof JobRules.Encoded> {
 export interface AddedJob extends Job {
   /** The next five instants of its schedule; fewer where there are no more. */
   readonly next: ReadonlyArray<Date>
-}
-
-export interface HistoryOptions {
-  /** Default: 100. At most 1,000. */
-  readonly limit?: number | undefined
-  /** Only slots of instants before this one, such as the last one's of the page before. */
-  readonly before?: Date | undefined
 }
 
 export interface SchedulerShape {
@@ -267,16 +262,10 @@ export const make = (config: GatewayConfig) =>
         Effect.zipWith(find(id), Clock.currentTimeMillis, ({ compiled }, now) =>
           dates(upcoming(compiled, now, Math.min(count, MOST_SHOWN)))
         ),
-      history: (id, { before = new Date(8.64e15), limit = 100 } = {}) =>
-        Effect.gen(function* () {
-          const now = yield* Clock.currentTimeMillis
-          const entry = jobs.get(id)
-          // What has passed since it was disabled gets its row when it is enabled.
-          const passed = entry === undefined ? undefined : steps.passedDisabled(entry, now)
-          const open = passed === undefined ? [] : [skippedRow(id, ...passed, now)]
-          const rows = yield* Effect.mapError(historyOf(store, id, before.getTime(), limit), storage)
-          return [...open.filter(({ at }) => at < before.getTime()), ...rows].slice(0, limit).map(toSlot)
-        }),
+      history: (id, options) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.mapError(historyOf(store, id, jobs.get(id), now, options), storage)
+        ),
       status: () => {
         const next = alarm.next()
         return {

@@ -72,8 +72,6 @@ export const skippedRow = (jobId: string, { at, count, until }: Range, reason: s
   ended_at: now
 })
 
-const PAGE = 1_000
-
 /** Whether an instant has no slot for certain. The first ones of a configured job may meet those of another that had its id. */
 const isNew = ({ row: { accounted_at, origin } }: Entry, at: number): boolean =>
   accounted_at === null ? origin === "api" : at > accounted_at
@@ -180,11 +178,3 @@ export class Slots {
     tx.onCommit(() => this.remove(eventId))
   }
 }
-
-/** The slots of a job before an instant, the last one first. */
-export const historyOf = (store: StoreShape, jobId: string, before: number, limit: number) =>
-  store.find("slots", {
-    where: { job_id: jobId, at: { lt: before } },
-    orderBy: ["at", "desc"],
-    limit: Math.min(limit, PAGE)
-  })

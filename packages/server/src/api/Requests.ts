@@ -1,6 +1,7 @@
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as Mismatch from "@postilion/gateway/domain/Mismatch"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Effect, Option, ParseResult, Schema, SchemaAST } from "effect"
+import { Effect, Option, Schema, SchemaAST } from "effect"
 
 /** Of an operation as it is declared, what it takes. */
 export interface Endpoint {
@@ -25,11 +26,6 @@ const shapeOf = (schema: Schema.Schema<unknown>): string => {
   return members.length === 0 ? "empty" : `{ ${members.join(", ")} }`
 }
 
-const problemOf = (error: ParseResult.ParseError): string => {
-  const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
-  return `${issue?.path.join(".") ?? ""} ${issue?.message ?? error.message}`.trim()
-}
-
 const textOf = (body: Uint8Array): Effect.Effect<string, Problem.HttpAnswer> =>
   Effect.try({ try: () => utf8.decode(body), catch: () => Problem.problem(400, "the body must be UTF-8") })
 
@@ -49,7 +45,7 @@ export const path = ({ path, pathSchema }: Endpoint): ((parts: ReadonlyArray<str
   return (parts) =>
     Effect.mapBoth(decode(Object.fromEntries(names.map((name, i) => [name, parts[i]]))), {
       onSuccess: (path) => ({ path }),
-      onFailure: (error) => Problem.problem(404, `there is nothing here: ${problemOf(error)}`)
+      onFailure: (error) => Problem.problem(404, `there is nothing here: ${Mismatch.describe(error)}`)
     })
 }
 
@@ -68,7 +64,7 @@ export const query = ({ urlParamsSchema }: Endpoint): ((query: string) => Read) 
     }
     return Effect.mapBoth(decode(given), {
       onSuccess: (urlParams) => ({ urlParams }),
-      onFailure: (error) => Problem.problem(422, `${refusal}: ${problemOf(error)}`)
+      onFailure: (error) => Problem.problem(422, `${refusal}: ${Mismatch.describe(error)}`)
     })
   }
 }
@@ -96,7 +92,7 @@ export const body = (
         return yield* Effect.fail(Problem.problem(415, `the body must be ${name}; send content-type: ${type}`))
       }
       return yield* Effect.mapError(decode(isLeftOut ? {} : yield* parse(body)), (error) =>
-        Problem.problem(422, `${refusal}: ${problemOf(error)}`)
+        Problem.problem(422, `${refusal}: ${Mismatch.describe(error)}`)
       )
     }).pipe(Effect.map((payload) => ({ payload })))
 }

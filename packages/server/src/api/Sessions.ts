@@ -1,8 +1,10 @@
 import { SessionLine } from "@postilion/client/api/Sessions"
 import type { Session, Turn } from "@postilion/gateway"
 import { type ImportedSession, SessionStore } from "@postilion/gateway"
+import * as Mismatch from "@postilion/gateway/domain/Mismatch"
 import * as Problem from "@postilion/gateway/domain/Problem"
-import { Effect, Either, Encoding, ParseResult, Schema, Stream } from "effect"
+import type { SessionStoreShape } from "@postilion/gateway/records/SessionStore"
+import { Effect, Either, Encoding, type ParseResult, Schema, Stream } from "effect"
 import { type Handlers, Lines } from "./Operations.ts"
 import { invalid, notFound } from "./Refusals.ts"
 
@@ -50,8 +52,7 @@ const read = (text: string, agents: ReadonlyArray<string>) =>
       if (line.trim() === "") continue
       const decoded = decodeLine(line)
       if (Either.isLeft(decoded)) {
-        const [issue] = ParseResult.ArrayFormatter.formatErrorSync(decoded.left)
-        return yield* wrong(`${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`.trim())
+        return yield* wrong(Mismatch.describe(decoded.left))
       }
       // What a database would not give back as it was.
       if (HALF_A_PAIR.test(Object.values(Object.values(decoded.right)[0] ?? {}).join("\n"))) {
@@ -84,18 +85,24 @@ const withoutMissing = ({
   ...(eventId === undefined ? {} : { eventId })
 })
 
+/** A page of sessions, the one last used first. */
+export const page = (
+  store: SessionStoreShape,
+  { cursor, limit = 100 }: { readonly cursor?: string | undefined; readonly limit?: number | undefined }
+) =>
+  Effect.gen(function* () {
+    const after = cursor === undefined ? {} : { after: yield* sessionAt(cursor) }
+    const found = yield* store.list({ ...after, limit })
+    const last = found.at(-1)
+    return { sessions: found, next: last === undefined || found.length < limit ? null : cursorOf(last) }
+  })
+
 /** Conversations. */
 export const sessions = (agents: () => ReadonlyArray<string>) =>
   Effect.map(SessionStore, (store) => {
     const missing = (key: string) => notFound(`there is no session "${key}"`)
     return {
-      list: ({ urlParams: { cursor, limit = 100 } }) =>
-        Effect.gen(function* () {
-          const after = cursor === undefined ? {} : { after: yield* sessionAt(cursor) }
-          const found = yield* store.list({ ...after, limit })
-          const last = found.at(-1)
-          return { sessions: found, next: last === undefined || found.length < limit ? null : cursorOf(last) }
-        }),
+      list: ({ urlParams }) => page(store, urlParams),
       show: ({ path: { key }, urlParams }) =>
         Effect.gen(function* () {
           const session = yield* store.get(key)

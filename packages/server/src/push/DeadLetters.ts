@@ -1,5 +1,6 @@
-import { AuditLog, GatewayError, Journal, Store } from "@postilion/gateway"
+import { AuditLog, GatewayError, Journal, Store, type StoreError } from "@postilion/gateway"
 import type { Tx } from "@postilion/gateway/records/Journal"
+import type { StoreShape } from "@postilion/gateway/records/Store"
 import type { PushDeliveryRow } from "@postilion/gateway/records/Tables"
 import { Effect } from "effect"
 import type { Channels } from "./Channels.ts"
@@ -32,6 +33,38 @@ export interface DeadLetterFilter {
 
 const LISTED = 100
 
+const shown = (store: StoreShape, row: PushDeliveryRow) =>
+  Effect.map(
+    store.find("push_messages", { where: { channel: row.channel, seq: row.seq } }),
+    ([message]): DeadLetter => ({
+      id: row.id ?? "",
+      channel: row.channel,
+      principal: row.principal,
+      subscription: row.name,
+      cursor: row.seq,
+      attempts: row.attempt,
+      error: row.error,
+      diedAt: new Date(row.died_at ?? 0),
+      message:
+        message === undefined
+          ? null
+          : { id: message.id, from: message.sender, at: new Date(message.at), data: JSON.parse(message.data) }
+    })
+  )
+
+/** In the order they died. */
+export const listed = (
+  store: StoreShape,
+  { after, channel, limit = LISTED }: DeadLetterFilter
+): Effect.Effect<ReadonlyArray<DeadLetter>, StoreError> =>
+  store
+    .find("push_deliveries", {
+      where: { state: "dead", channel, id: after === undefined ? undefined : { gt: after } },
+      orderBy: ["id", "asc"],
+      limit
+    })
+    .pipe(Effect.flatMap((rows) => Effect.forEach(rows, (row) => shown(store, row))))
+
 /** What subscribers were told in vain, for a person to look at. */
 export const make = (channels: Channels, records: PushRecords) =>
   Effect.gen(function* () {
@@ -39,24 +72,6 @@ export const make = (channels: Channels, records: PushRecords) =>
     const journal = yield* Journal
     const audit = yield* AuditLog
 
-    const shown = (row: PushDeliveryRow) =>
-      Effect.map(
-        store.find("push_messages", { where: { channel: row.channel, seq: row.seq } }),
-        ([message]): DeadLetter => ({
-          id: row.id ?? "",
-          channel: row.channel,
-          principal: row.principal,
-          subscription: row.name,
-          cursor: row.seq,
-          attempts: row.attempt,
-          error: row.error,
-          diedAt: new Date(row.died_at ?? 0),
-          message:
-            message === undefined
-              ? null
-              : { id: message.id, from: message.sender, at: new Date(message.at), data: JSON.parse(message.data) }
-        })
-      )
     const find = (id: string) =>
       Effect.flatMap(Effect.mapError(store.find("push_deliveries", { where: { id } }), storage), ([row]) =>
         row === undefined
@@ -97,18 +112,7 @@ export const make = (channels: Channels, records: PushRecords) =>
       })
 
     return {
-      /** In the order they died. */
-      list: ({ after, channel, limit = LISTED }: DeadLetterFilter) =>
-        store
-          .find("push_deliveries", {
-            where: { state: "dead", channel, id: after === undefined ? undefined : { gt: after } },
-            orderBy: ["id", "asc"],
-            limit
-          })
-          .pipe(
-            Effect.flatMap((rows) => Effect.forEach(rows, shown)),
-            Effect.mapError(storage)
-          ),
+      list: (filter: DeadLetterFilter) => Effect.mapError(listed(store, filter), storage),
       /** Has it told again, with all its attempts. `not-found`: there is none; `conflict`: it is, or nobody could be told. */
       replay: (id: string, by: string) =>
         change(id, by, "replayed", (row, tx) => {

@@ -1,5 +1,6 @@
 import type { Call, Params, Result } from "@postilion/client/Protocol"
 import { GatewayService, KillSwitch, SessionStore, Store } from "@postilion/gateway"
+import { tagProblem } from "@postilion/gateway/domain/BusEvent"
 import { Effect } from "effect"
 import type { AccessShape } from "../Access.ts"
 import { isOpenTo } from "../Conversations.ts"
@@ -182,6 +183,8 @@ export const make = ({ access, agents, connections, feed, maxSessions, now, room
         return { connections: connections.size }
       },
       "events.subscribe": (connection, params) => {
+        const problem = tagProblem(params.filter?.types ?? [])
+        if (problem !== undefined) return new Refusal({ code: "invalid-params", message: `filter.types: ${problem}` })
         feed.subscribe(connection, params)
         return { cursor: feed.cursor }
       },

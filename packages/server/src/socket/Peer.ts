@@ -8,7 +8,8 @@ import {
   Request,
   type RequestId
 } from "@postilion/client/Protocol"
-import { Effect, Either, Fiber, ParseResult, Record, Schema } from "effect"
+import * as Mismatch from "@postilion/gateway/domain/Mismatch"
+import { Effect, Either, Fiber, Record, Schema } from "effect"
 import type { AccessShape } from "../Access.ts"
 import type { HttpHead } from "../HttpListener.ts"
 import type { OutsideAgentsShape } from "../OutsideAgents.ts"
@@ -47,10 +48,6 @@ const decoders = Record.map(methods, ({ params }) =>
 )
 const isEffect = (outcome: Methods.Outcome<object>): outcome is Effect.Effect<object, Refusal> =>
   Effect.isEffect(outcome)
-const detailOf = (error: ParseResult.ParseError): string => {
-  const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
-  return `${issue?.path.join(".") ?? ""} ${issue?.message ?? error.message}`.trim()
-}
 
 /**
  * One socket: reads frames, and answers them.
@@ -64,6 +61,8 @@ export class Peer {
   private readonly options: PeerOptions
   private readonly handshake: Fiber.RuntimeFiber<void>
   private connection: Connection | undefined
+  /** Who is at the other end, as the log has it. */
+  private who = ""
   private closing = false
   private gathering = false
   private heardAt: number
@@ -149,7 +148,7 @@ export class Peer {
     const request = decodeRequest(parsed)
     return Either.isRight(request)
       ? request.right
-      : new Refusal({ code: "invalid-request", message: detailOf(request.left) })
+      : new Refusal({ code: "invalid-request", message: Mismatch.describe(request.left) })
   }
   private ask({ id, method, params = {} }: Request): void {
     if (!isMethod(method)) {
@@ -165,7 +164,7 @@ export class Peer {
     }
     const decoded = decoders[method](params)
     if (Either.isLeft(decoded)) {
-      this.refuse(id, new Refusal({ code: "invalid-params", message: `${method}: ${detailOf(decoded.left)}` }))
+      this.refuse(id, new Refusal({ code: "invalid-params", message: `${method}: ${Mismatch.describe(decoded.left)}` }))
     } else if (method === "connect") this.connect(id, decoded.right as Params<"connect">)
     else if (this.connection !== undefined) this.call(this.connection, id, method, decoded.right)
   }
@@ -195,6 +194,9 @@ export class Peer {
     const { connection, welcome } = greeted.right
     this.options.run(Fiber.interrupt(this.handshake))
     this.connection = connection
+    const { client, role } = params
+    this.who = `${connection.principal.name} as ${role}, by ${JSON.stringify(`${client.name} ${client.version}`)}`
+    this.log(welcome.resumed ? "has resumed its connection" : "has connected")
     this.answer(id, welcome)
     connection.resume(this.socket, params.resume !== undefined && welcome.resumed ? params.resume.seq : connection.seq)
     this.options.hearers.resumed(connection)
@@ -237,6 +239,9 @@ export class Peer {
     if (this.connection?.socket === this.socket) this.connection.say(text)
     else if (!this.closing) this.socket.send(text)
   }
+  private log(what: string): void {
+    this.options.run(Effect.logDebug(`${this.who}, ${what}`))
+  }
   private close(code: number, reason: string): void {
     this.closing = true
     this.socket.close(code, reason)
@@ -246,6 +251,7 @@ export class Peer {
     const { connections, run } = this.options
     run(Fiber.interrupt(this.handshake))
     const { connection } = this
+    if (connection !== undefined) this.log(`has lost its socket (${code})`)
     if (connection === undefined || (connection.socket !== undefined && connection.socket !== this.socket)) return
     connection.socket = undefined
     if (code === GONE) connections.drop(connection)
