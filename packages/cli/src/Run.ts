@@ -2,6 +2,7 @@ import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as Terminal from "@effect/platform/Terminal"
 import { nearest } from "@postilion/gateway/domain/Nearest"
 import { Cause, Console, Effect, Exit } from "effect"
 import { root, VERSION } from "./Cli.ts"
@@ -69,6 +70,8 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<number> =>
     Effect.flatMap((exit) => {
       if (Exit.isSuccess(exit)) return Effect.succeed<number>(EXIT.ok)
       const failure = Cause.failureOption(exit.cause)
+      // Ctrl-C in place of an answer: there is nothing to say of it.
+      if (failure._tag === "Some" && Terminal.isQuitException(failure.value)) return Effect.succeed(EXIT.interrupted)
       const error = failure._tag === "Some" ? failureOf(failure.value) : undefined
       if (error === undefined) return Effect.as(defect(exit.cause), EXIT.failed as number)
       return Effect.as(report(error, argv.includes("--debug")), EXIT[error.exit] as number)

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto"
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
 import { dirname, join, relative } from "node:path"
+import { pathToFileURL } from "node:url"
 import { Effect } from "effect"
 import { type CliError, failed } from "./Failure.ts"
 
@@ -24,12 +26,11 @@ export const CHOICES: Choices = {
 const value = (text: string): string => (/^[a-z][\w/.-]*$/i.test(text) ? text : JSON.stringify(text))
 
 /** A configuration that works as it is, and says what else there is. */
-export const template = ({
-  agent,
-  instructions,
-  model,
-  port
-}: Choices): string => `# What a Postilion gateway is configured with. Every key is in docs/configuration.md; \`postilion check\` says whether this is right.
+export const template = (
+  { agent, instructions, model, port }: Choices,
+  schema: string
+): string => `# yaml-language-server: $schema=${schema}
+# What a Postilion gateway is configured with. Every key is in docs/configuration.md; \`postilion check\` says whether this is right.
 
 # Where it listens. Only this machine reaches it there; for others set \`host\`, and \`ssl\` with it.
 port: ${port}
@@ -84,6 +85,13 @@ const writeSecret = (file: string): boolean => {
   return true
 }
 
+/** Where an editor finds what may stand in the file: what is installed beside it is named from there, and goes where it goes. */
+const schemaFor = (folder: string): string => {
+  const file = createRequire(import.meta.url).resolve("@postilion/server/gateway.schema.json")
+  const near = relative(folder, file)
+  return near.startsWith("..") ? pathToFileURL(file).href : near
+}
+
 /** Writes a configuration and the secrets it names, and says which files it wrote. */
 export const writeProject = (file: string, choices: Choices): Effect.Effect<ReadonlyArray<string>, CliError> =>
   Effect.try({
@@ -95,7 +103,7 @@ export const writeProject = (file: string, choices: Choices): Effect.Effect<Read
       // They are nobody's business who has the repository.
       writeFileSync(join(secrets, ".gitignore"), "*\n")
       const made = ["operator.token", "github.secret"].map((name) => join(secrets, name)).filter(writeSecret)
-      writeFileSync(file, template(choices))
+      writeFileSync(file, template(choices, schemaFor(folder)))
       return [file, ...made].map((path) => relative(process.cwd(), path))
     },
     catch: (cause) =>

@@ -105,7 +105,7 @@ describe("the documents", () => {
   })
 
   it("what init offers comments keys that there are", () => {
-    const all = template(CHOICES).replaceAll(
+    const all = template(CHOICES, "gateway.schema.json").replaceAll(
       /^(\s*)# (?=(?:heartbeat|crons|budget|\s+(?:- name|interval|instruction|schedule|timezone)):?)/gm,
       "$1"
     )

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { atFreePort, BIN, folder, follow, type Running } from "./Support.ts"
@@ -75,5 +75,16 @@ describe("a person who begins", { timeout: 300_000 }, () => {
     const { code, stdout } = await asked.ended
     expect(code, stdout).toBe(0)
     expect((await type("postilion check", cwd).ended).code).toBe(0)
+  })
+
+  it("and whoever answers with Ctrl-C has it end with 130, with nothing written and nothing said", async () => {
+    const cwd = folder()
+    const asked = type("postilion init", cwd)
+    await asked.printed(/is your agent called/)
+    asked.process.stdin?.write("\x03")
+    const { code, stdout } = await asked.ended
+    expect(code, stdout).toBe(130)
+    expect(stdout).not.toContain("error")
+    expect(existsSync(join(cwd, "gateway.yaml"))).toBe(false)
   })
 })

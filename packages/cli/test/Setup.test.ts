@@ -21,6 +21,11 @@ describe("setting up", { timeout: 180_000 }, () => {
       { cwd }
     )
     expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining("postilion start") })
+    // What an editor completes by is there.
+    const [, schema = ""] =
+      /^# yaml-language-server: \$schema=(\S+)$/m.exec(readFileSync(join(cwd, "gateway.yaml"), "utf8")) ?? []
+    const { properties } = JSON.parse(readFileSync(new URL(schema), "utf8")) as { properties: object }
+    expect(Object.keys(properties)).toContain("heartbeat")
     const token = readFileSync(join(cwd, "secrets/operator.token"), "utf8")
     expect(token).toMatch(/^[0-9a-f]{64}\n$/)
     for (const name of ["operator.token", "github.secret"]) expect(modeOf(join(cwd, "secrets", name))).toBe(0o600)

@@ -67,6 +67,8 @@ export interface HttpListenerShape {
   readonly upgrade: (handler: UpgradeHandler) => Effect.Effect<void, never, Scope.Scope>
   /** Takes connections, at the same address again where it had stopped to. Fails when it cannot, or could not take one. */
   readonly accepting: Effect.Effect<never, ChannelConnectionError>
+  /** From here on each connection is closed once what it asked is answered: nobody asks by one that is about to be cut off. */
+  readonly retire: Effect.Effect<void>
   /** Waits until the requests that are under way now have been answered; those that take longer are cut off. */
   readonly settle: (deadlineMillis: number) => Effect.Effect<void>
 }
@@ -174,18 +176,20 @@ const make = (options: HttpListenerOptions) =>
     const log = Runtime.runFork(runtime)
     const open = new Set<ServerResponse>()
     let handler: Handler | undefined
+    let retiring = false
+    const isClosing = (): boolean => retiring || handler === undefined
 
     const send = (response: ServerResponse, { body, headers, status }: Problem.HttpAnswer): void => {
       // Whoever asked has gone.
       if (response.destroyed) return
       // Kept alive, a connection would be cut off in the middle of its next request.
-      if (handler === undefined) response.shouldKeepAlive = false
+      if (isClosing()) response.shouldKeepAlive = false
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
       response.end(body)
     }
     const streaming = {
       stallMs: options.stallMs ?? STALLED,
-      isClosing: () => handler === undefined,
+      isClosing,
       onFailure: (response: ServerResponse) => send(response, Problem.internalError)
     }
     const answer = (response: ServerResponse, effect: Effect.Effect<Answer>): void => {
@@ -296,6 +300,9 @@ const make = (options: HttpListenerOptions) =>
           Effect.sync(() => void server.on("upgrade", upgraded)),
           () => Effect.sync(() => void server.off("upgrade", upgraded))
         ),
+      retire: Effect.sync(() => {
+        retiring = true
+      }),
       settle: (deadlineMillis) =>
         Effect.suspend(() => {
           const underWay = [...open]

@@ -57,6 +57,7 @@ export const onClose = ({ drainDeadlineMs, release }: ShutdownOptions) =>
     const close = Effect.gen(function* () {
       const until = (yield* Clock.currentTimeMillis) + drainDeadlineMs
       yield* stopping.begin(until)
+      yield* listener.retire
       const drained = yield* gateway.drain(drainDeadlineMs)
       if (!drained.finished) {
         yield* Effect.logWarning(

@@ -274,7 +274,7 @@ describe("a server with channels", () => {
   )
 })
 
-describe("N14: kill -9 between sending and receipt", { timeout: 60_000 }, () => {
+describe("N14: kill -9 between sending and receipt", { timeout: 240_000 }, () => {
   const crash = (config: (url: string) => PostilionConfigInput) =>
     Effect.gen(function* () {
       const hook = yield* receiver(inTurn(silence, answer(200)))

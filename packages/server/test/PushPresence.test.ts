@@ -1,7 +1,10 @@
+import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
+import { Store } from "@postilion/gateway"
 import { Effect, TestClock } from "effect"
+import { Presence } from "../src/push/Presence.ts"
 import { BOB, EVE, lose, OLGA, resume, serving, settled, subscribe } from "./Push.ts"
-import { as, eventually, request } from "./Support.ts"
+import { as, eventually, request, tempDir } from "./Support.ts"
 import { connected, hello, open, type Wire } from "./Wire.ts"
 
 const query = (wire: Wire) => Effect.map(wire.ask("presence.query", { channel: "alerts" }), ({ result }) => result)
@@ -45,6 +48,65 @@ describe("presence", () => {
         left: [{ principal: "eve", since: at(0), lastSeen: at(5_000) }]
       })
     }).pipe(Effect.provide(serving({}, quiet)))
+  )
+
+  it.scoped(
+    "who was there when the gateway stopped, or before, is known when it is back, and for how long it is said",
+    () =>
+      Effect.gen(function* () {
+        const storage = join(yield* tempDir, "presence.sqlite")
+        const channels = { "*": { guarantee: "at-most-once" as const } }
+        const life = serving({ channels, subscriptionDays: 0.02 }, { ...quiet, storage })
+        const presence = Effect.map(request("/push/alerts/presence", as(OLGA)), ({ body }) => body)
+        yield* Effect.gen(function* () {
+          const eve = yield* connected(EVE)
+          yield* subscribe(eve, { metadata: { on: "phone" } })
+          const bob = yield* connected(BOB, "agent")
+          yield* subscribe(bob)
+          yield* TestClock.adjust("5 seconds")
+          yield* eve.ask("push.unsubscribe", { channel: "alerts" })
+          yield* TestClock.adjust("5 seconds")
+        }).pipe(Effect.scoped, Effect.provide(life))
+        yield* TestClock.adjust("1 minute")
+        const left = [
+          { principal: "bob", since: at(0), lastSeen: at(10_000), metadata: {} },
+          { principal: "eve", since: at(0), lastSeen: at(5_000), metadata: { on: "phone" } }
+        ]
+        yield* Effect.gen(function* () {
+          expect(yield* presence).toEqual({ present: [], left })
+          const bob = yield* connected(BOB, "agent")
+          yield* subscribe(bob)
+          expect(yield* presence).toMatchObject({
+            present: [{ principal: "bob", since: at(70_000) }],
+            left: [{ principal: "eve" }]
+          })
+          yield* TestClock.adjust("1 hour")
+          yield* eventually(presence, ({ left }) => JSON.stringify(left) === "[]")
+        }).pipe(Effect.scoped, Effect.provide(life))
+        // What is not said any more is not kept either.
+        yield* Effect.gen(function* () {
+          expect(yield* presence).toMatchObject({ present: [], left: [{ principal: "bob" }] })
+          const rows = yield* Effect.flatMap(Store, (store) => store.find("push_presence", {}))
+          expect(rows).toMatchObject([{ principal: "bob", since: 70_000 }])
+        }).pipe(Effect.scoped, Effect.provide(life))
+      })
+  )
+
+  it.effect("remembers the last hundred who have left, and what is not remembered is not kept", () =>
+    Effect.sync(() => {
+      const presence = new Presence("alerts")
+      for (let n = 0; n < 150; n++) {
+        presence.restore({ channel: "alerts", principal: `p${n}`, since: 0, seen_at: n, metadata: "{}" })
+      }
+      expect(presence.query(0).left.map(({ principal }) => principal)).toEqual(
+        Array.from({ length: 100 }, (_, i) => `p${149 - i}`)
+      )
+      const gone = presence.takeChanges(0)
+      expect(gone.map(({ principal, row }) => [principal, row])).toEqual(
+        Array.from({ length: 50 }, (_, n) => [`p${n}`, undefined])
+      )
+      expect(presence.takeChanges(0)).toEqual([])
+    })
   )
 
   it.scoped("who lost its socket is there until it cannot be resumed: then it has left, and was last seen before", () =>

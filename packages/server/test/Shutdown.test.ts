@@ -75,6 +75,8 @@ describe("W8: a server in its own process that is told to stop", { timeout: 120_
         expect(told.params).toMatchObject({ code: "unavailable" })
         expect(told.params?.message).toMatch(/is stopping: what runs is answered until 20\d\d-/)
         expect(yield* upgradeAt(url)).toEqual({ status: 503, retryAfter: "10" })
+        const refused = yield* requestAt(url, "/webhooks/github", delivery("deployment", "d2"))
+        expect([refused.status, refused.headers.get("connection")]).toEqual([503, "close"])
         yield* hangingOn(address.port)
         const { result } = yield* ada.ask("status")
         const components = result?.components as ReadonlyArray<Record<string, unknown>>

@@ -327,6 +327,16 @@ export interface PushDeliveryRow {
   readonly died_at: number | null
 }
 
+/** Who was in a channel of the push service. */
+export interface PushPresenceRow {
+  readonly channel: string
+  readonly principal: string
+  readonly since: number
+  readonly seen_at: number
+  /** JSON. */
+  readonly metadata: string
+}
+
 export interface Rows {
   readonly events: EventRow
   readonly decisions: DecisionRow
@@ -348,6 +358,7 @@ export interface Rows {
   readonly push_messages: PushMessageRow
   readonly push_subscriptions: PushSubscriptionRow
   readonly push_deliveries: PushDeliveryRow
+  readonly push_presence: PushPresenceRow
 }
 export type Table = keyof Rows
 export type Row<T extends Table> = Rows[T]
@@ -373,7 +384,8 @@ export const primaryKey: { readonly [T in Table]: ReadonlyArray<keyof Rows[T] & 
   push_channels: ["name"],
   push_messages: ["channel", "seq"],
   push_subscriptions: ["channel", "principal", "name"],
-  push_deliveries: ["channel", "principal", "name", "seq"]
+  push_deliveries: ["channel", "principal", "name", "seq"],
+  push_presence: ["channel", "principal"]
 }
 
 /** Columns outside the primary key in which no two rows may hold the same non-null value. */

@@ -1,5 +1,4 @@
-import { didYouMean } from "@postilion/gateway/domain/Nearest"
-import { childOf, keysOf, ofKind, type Shape } from "./Shape.ts"
+import { childOf, ofKind, type Shape } from "./Shape.ts"
 import type { Fault, Written } from "./Source.ts"
 import { millisOf, type Spelling, spellingOf } from "./Spellings.ts"
 import { expand } from "./Variables.ts"
@@ -177,11 +176,4 @@ export const place = (written: Written, shape: Shape, options: PlacingOptions): 
   const value = placing.place(written, shape, [], written.at)
   const { faults, hidden, places, warnings } = placing
   return { value, places, hidden, faults, warnings }
-}
-
-/** What to say of a key that the shape does not have. */
-export const unknownKey = (key: string, shape: Shape | undefined): string => {
-  const known = [...keysOf(shape).keys()]
-  const spellings = known.map((name) => (name.endsWith("Ms") ? name.slice(0, -2) : name))
-  return `unknown key "${key}"${didYouMean(key, [...known, ...spellings])}${known.length === 0 ? "" : `\nkeys here: ${known.join(", ")}`}`
 }

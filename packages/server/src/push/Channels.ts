@@ -10,6 +10,8 @@ export class Channels {
   private readonly channels = new Map<string, Channel>()
   private readonly settingsOf: (name: string) => Channel["settings"]
   private readonly config: PushConfig
+  /** Of those that were forgotten, what is left in the records of who was there. */
+  private gone = new Set<string>()
   /** The highest number of a channel that is forgotten: a cursor of it is never taken for one of its successor. */
   floor = 0
 
@@ -37,6 +39,7 @@ export class Channels {
       const idle = [...this.channels.values()].find((channel) => channel.idle && !channel.stored)
       if (idle === undefined) return undefined
       this.channels.delete(idle.name)
+      this.gone.add(idle.name)
     }
     return this.add(name)
   }
@@ -63,7 +66,18 @@ export class Channels {
   /** Within a step: it is forgotten. */
   drop(channel: Channel): void {
     this.channels.delete(channel.name)
+    this.gone.add(channel.name)
     this.floor = Math.max(this.floor, channel.last)
+  }
+  /** The names of those that were forgotten since this was last asked. */
+  takeGone(): ReadonlyArray<string> {
+    const names = [...this.gone]
+    this.gone = new Set()
+    return names
+  }
+  /** Those could not be seen to. */
+  giveBackGone(names: ReadonlyArray<string>): void {
+    for (const name of names) this.gone.add(name)
   }
   private add(name: string): Channel {
     const channel = new Channel(name, this.settingsOf(name), this.floor)

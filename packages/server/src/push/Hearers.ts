@@ -44,8 +44,10 @@ abstract class Reader implements Hearer {
   /** There is no such message any more. */
   protected abstract lose(seq: number): void
 
-  published(_: Message): void {
-    this.wake()
+  published(message: Message): void {
+    // Most are told all there was before: nothing is looked up for them, and nothing comes after it yet.
+    if (!this.pumping && this.next() === message.seq) this.tell(message)
+    else this.wake()
   }
   wake(): void {
     if (!this.pumping && this.tellRecent() !== undefined) this.around.run(this.catchUp)

@@ -9,6 +9,7 @@ import * as DeadLetters from "./DeadLetters.ts"
 import type { Surroundings } from "./Hearers.ts"
 import { Message, Recent } from "./Message.ts"
 import * as Polls from "./Polls.ts"
+import * as PresenceRecords from "./PresenceRecords.ts"
 import * as PushAlarm from "./PushAlarm.ts"
 import type { PushConfig } from "./PushConfig.ts"
 import * as PushRecords from "./PushRecords.ts"
@@ -60,6 +61,7 @@ export interface Core {
   readonly config: PushConfig
   readonly channels: Channels
   readonly records: PushRecords.PushRecords
+  readonly presences: PresenceRecords.PresenceRecords
   readonly around: Surroundings
   readonly counts: PushCounts
   /** Whether the principal may hear, or publish in, the channel. */
@@ -104,7 +106,8 @@ const make = (config: PushConfig) =>
     })
     // What was told and could not be recorded is told again.
     const records = yield* PushRecords.make(channels, recent, () => void run(wakeAll))
-    const retention = yield* PushRetention.make(config, channels, records)
+    const presences = yield* PresenceRecords.make({ channels, now, run: (effect) => void run(effect) })
+    const retention = yield* PushRetention.make(config, channels, { records, presences })
 
     const due = yield* PushAlarm.make({ channels, records, retention, counts, now, run: (effect) => void run(effect) })
     const { fail, schedule } = due
@@ -187,7 +190,7 @@ const make = (config: PushConfig) =>
           missed: since === undefined ? 0 : Math.max(0, first - 1 - since)
         }
       })
-    const core: Core = { config, channels, records, around, counts, admit, enter, page }
+    const core: Core = { config, channels, records, presences, around, counts, admit, enter, page }
     const sockets = SocketHearers.make(core)
     const polls = Polls.make(core, Deferred.await(closing))
 

@@ -17,8 +17,6 @@ const Between = (least: number, most: number, value: number, about: string) =>
   withDefault(between(least, most), value, about)
 const Scopes = Schema.Array(OneOf(...SCOPES))
 
-/** What a channel may be called: letters, digits and `._:-`, up to 100 of them. */
-export const CHANNEL_NAME = /^[\w.:-]{1,100}$/
 /** A name, or the beginning of names and a `*`. */
 const Pattern = Schema.String.pipe(
   Schema.filter(
@@ -83,7 +81,11 @@ export const PushConfig = Schema.Struct({
   maxSubscriptions: Between(1, MILLION, 100, "Channels a connection may hear at a time."),
   maxPolls: Between(1, MILLION, 500, "Requests that may wait for a message at a time; more are answered 503."),
   maxPollMs: Between(1, LONGEST_TIMER, 60_000, "The most milliseconds a request may wait for a message."),
-  subscriptionDays: withDefault(Positive, 30, "Days a durable subscription that nobody hears by is kept."),
+  subscriptionDays: withDefault(
+    Positive,
+    30,
+    "Days a durable subscription that nobody hears by is kept, and for which it is known who was last present."
+  ),
   maxDeadLetters: Between(1, MILLION, 10_000, "Dead letters beyond the newest so many are removed."),
   deadLetterDays: withDefault(Positive, 30, "Days a dead letter is kept.")
 })

@@ -2,13 +2,18 @@ import { Journal, Store } from "@postilion/gateway"
 import { Clock, Effect } from "effect"
 import type { Channel } from "./Channel.ts"
 import { type Channels, FLOOR } from "./Channels.ts"
+import type { PresenceRecords } from "./PresenceRecords.ts"
 import type { PushConfig } from "./PushConfig.ts"
 import { PAGE, type PushRecords } from "./PushRecords.ts"
 
 const DAY = 86_400_000
 
 /** Removes what is not to be kept any more, a page at a time, so that nothing else waits for it. */
-export const make = (config: PushConfig, channels: Channels, records: PushRecords) =>
+export const make = (
+  config: PushConfig,
+  channels: Channels,
+  { presences, records }: { readonly records: PushRecords; readonly presences: PresenceRecords }
+) =>
   Effect.gen(function* () {
     const store = yield* Store
     const journal = yield* Journal
@@ -130,6 +135,7 @@ export const make = (config: PushConfig, channels: Channels, records: PushRecord
         yield* letters(now)
         for (const channel of [...channels.values()]) if (channel.stored) yield* prune(channel)
         yield* empty
+        yield* presences.keep(now - config.subscriptionDays * DAY)
       })
     }
   })

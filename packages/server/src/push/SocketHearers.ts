@@ -14,7 +14,7 @@ interface Attached {
 }
 
 /** The channels that connections hear. */
-export const make = ({ admit, around, channels, config, counts, enter, records }: Core) => {
+export const make = ({ admit, around, channels, config, counts, enter, presences, records }: Core) => {
   const attached = new Map<Connection, Map<string, Attached>>()
   /** Those that are gone, and whose requests may still be under way. */
   const gone = new WeakSet<Connection>()
@@ -64,6 +64,7 @@ export const make = ({ admit, around, channels, config, counts, enter, records }
     if (own.size === 0) attached.delete(connection)
     detach(connection, known)
     known.channel.presence.leave(connection, lost.get(connection) ?? around.now())
+    presences.note(known.channel)
   }
   const each = (connection: Connection, see: (attached: Attached) => void): void => {
     for (const one of attached.get(connection)?.values() ?? []) see(one)
@@ -130,6 +131,7 @@ export const make = ({ admit, around, channels, config, counts, enter, records }
           if (!channel.keeps && since !== undefined && since > 0) receiver.gap({ missed: null, cursor: 0 })
         }
         channel.presence.join(connection, metadata, around.now())
+        presences.note(channel)
         channel.presence.watch(connection, presence)
         const from = made?.subscription.acked ?? Math.min(since ?? channel.last, channel.last)
         return { cursor: channel.keeps ? from : 0, created: made?.created === true }
@@ -140,7 +142,10 @@ export const make = ({ admit, around, channels, config, counts, enter, records }
     /** It has lost its socket. */
     detached: (connection: Connection): void => {
       lost.set(connection, around.now())
-      each(connection, ({ channel }) => channel.presence.lost(connection, around.now()))
+      each(connection, ({ channel }) => {
+        channel.presence.lost(connection, around.now())
+        presences.note(channel)
+      })
     },
     /** It has another socket. */
     resumed: (connection: Connection): void => {

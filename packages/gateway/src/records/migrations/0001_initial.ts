@@ -260,7 +260,15 @@ const statements: ReadonlyArray<string> = [
     died_at BIGINT,
     PRIMARY KEY (channel, principal, name, seq)
   )`,
-  `CREATE INDEX push_deliveries_dead ON push_deliveries (id) WHERE state = 'dead'`
+  `CREATE INDEX push_deliveries_dead ON push_deliveries (id) WHERE state = 'dead'`,
+  `CREATE TABLE push_presence (
+    channel TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    metadata TEXT NOT NULL,
+    PRIMARY KEY (channel, principal)
+  )`
 ]
 
 export default Effect.gen(function* () {
