@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { Gateway } from "@postilion/gateway"
-import { adapterNames } from "@postilion/gateway/sources/WebhookRouter"
+import { adapterNames } from "@postilion/gateway/sources/WebhookRoutes"
 import { ConfigFile } from "@postilion/server"
 import { Either } from "effect"
 import { describe, expect, it } from "vitest"

@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { adapterNames } from "@postilion/gateway/sources/WebhookRouter"
+import { adapterNames } from "@postilion/gateway/sources/WebhookRoutes"
 import { describe, expect, it } from "vitest"
 import { batch, cli, type Ended, folder, freePort, start } from "./Support.ts"
 

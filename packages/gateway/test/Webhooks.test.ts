@@ -11,7 +11,7 @@ import {
 } from "../src/domain/Errors.ts"
 import type { RawInput } from "../src/domain/GatewayEvent.ts"
 import * as Problem from "../src/domain/Problem.ts"
-import { Admission } from "../src/harness/Admission.ts"
+import { Admission, type Receipt } from "../src/harness/Admission.ts"
 import type { WebhookAdapter, WebhookRequest } from "../src/sources/WebhookAdapter.ts"
 import * as WebhookRouter from "../src/sources/WebhookRouter.ts"
 import vectors from "./fixtures/webhooks-github.json" with { type: "json" }
@@ -25,6 +25,19 @@ type WebhookInput = typeof WebhookConfig.Encoded
 const recorder = (refuse?: GatewayErrorReason | "die") => {
   const inputs: Array<RawInput> = []
   const known = new Map<string, string>()
+  const submit = (input: RawInput): Exit.Exit<Receipt, GatewayError> => {
+    if (refuse === "die") return Exit.die(new Error("SQLITE_CORRUPT at /var/lib/postilion.db"))
+    if (refuse !== undefined) {
+      return Exit.fail(
+        new GatewayError({ reason: refuse, message: `refused: ${refuse}`, cause: "/var/lib/postilion.db" })
+      )
+    }
+    const first = input.idempotencyKey === undefined ? undefined : known.get(input.idempotencyKey)
+    if (first !== undefined) return Exit.succeed({ eventId: first, duplicate: true, decision: undefined })
+    const eventId = `evt_${inputs.push(input)}`
+    if (input.idempotencyKey !== undefined) known.set(input.idempotencyKey, eventId)
+    return Exit.succeed({ eventId, duplicate: false, decision: "execute" })
+  }
   const layer = Layer.mock(Admission, {
     held: () => {
       throw new Error("a webhook does not ask what is held")
@@ -32,17 +45,7 @@ const recorder = (refuse?: GatewayErrorReason | "die") => {
     escalate: () => {
       throw new Error("a webhook asks no person")
     },
-    submit: (input) => {
-      if (refuse === "die") return Effect.die(new Error("SQLITE_CORRUPT at /var/lib/postilion.db"))
-      if (refuse !== undefined) {
-        return new GatewayError({ reason: refuse, message: `refused: ${refuse}`, cause: "/var/lib/postilion.db" })
-      }
-      const first = input.idempotencyKey === undefined ? undefined : known.get(input.idempotencyKey)
-      if (first !== undefined) return Effect.succeed({ eventId: first, duplicate: true, decision: undefined })
-      const eventId = `evt_${inputs.push(input)}`
-      if (input.idempotencyKey !== undefined) known.set(input.idempotencyKey, eventId)
-      return Effect.succeed({ eventId, duplicate: false, decision: "execute" as const })
-    }
+    unsafeSubmit: (input, done) => done(submit(input))
   })
   return { inputs, layer }
 }

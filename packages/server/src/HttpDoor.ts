@@ -19,7 +19,7 @@ import { sessions } from "./api/Sessions.ts"
 import { tokens } from "./api/Tokens.ts"
 import * as Conversations from "./Conversations.ts"
 import * as Cors from "./Cors.ts"
-import { type Answering, type HttpHead, HttpListener } from "./HttpListener.ts"
+import { type Answering, type Handler, type HttpHead, HttpListener } from "./HttpListener.ts"
 import { Push } from "./push/Push.ts"
 import * as Stopping from "./Stopping.ts"
 
@@ -91,14 +91,17 @@ const make = ({ drainDeadlineMs, ...options }: HttpDoorOptions) =>
         ? Effect.succeed(Access.answerOf(admitted.left))
         : operation.answering(head, found.parts, admitted.right)
     }
-    const answering = (head: HttpHead): Answering => {
+    const answering: Handler = (head) => {
       const { headers, method, path } = head
       const { origin } = headers
       if (path.startsWith(`${WEBHOOKS}/`)) {
         // Only browsers name an origin. Where nothing is signed, it is all there is to tell their pages apart.
         const fromPage = origin === undefined ? Either.void : access.checkOrigin(headers)
         if (Either.isLeft(fromPage)) return Effect.succeed(Access.answerOf(fromPage.left))
-        return (rawBody) => webhooks.handle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody })
+        return {
+          onBody: (rawBody, respond) =>
+            webhooks.unsafeHandle({ method, path: path.slice(WEBHOOKS.length), headers, rawBody }, respond)
+        }
       }
       return origin === undefined || Either.isLeft(access.checkOrigin(headers))
         ? operate(head)

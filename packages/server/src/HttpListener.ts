@@ -49,7 +49,12 @@ export interface Reading {
 /** What a request is answered, known from its head: at once, or once its body has arrived. */
 export type Answering = Effect.Effect<Answer> | Reading
 
-export type Handler = (head: HttpHead) => Answering
+/** The same in plain code, which costs no fiber: once the body has arrived, it is answered by calling `respond`, once. */
+export interface Responding {
+  readonly onBody: (body: Uint8Array, respond: (answer: Problem.HttpAnswer) => void) => void
+}
+
+export type Handler = (head: HttpHead) => Answering | Responding
 
 /** Takes a connection over that asks to speak another protocol. */
 export type UpgradeHandler = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -175,6 +180,8 @@ const make = (options: HttpListenerOptions) =>
     const isClosing = (): boolean => retiring || handler === undefined
 
     const send = (response: ServerResponse, { body, headers, status }: Problem.HttpAnswer): void => {
+      // Whoever asked has gone.
+      if (response.destroyed) return
       // Kept alive, a connection would be cut off in the middle of its next request.
       if (isClosing()) response.shouldKeepAlive = false
       response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
@@ -205,7 +212,28 @@ const make = (options: HttpListenerOptions) =>
       })
     }
 
-    // Plain code: this is the door's hot path. An Effect is run once per request, by `answer`.
+    /** Gives a request's body to `next`, whose defects are logged, and answered 500. */
+    const read = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      maxBodyBytes = 0,
+      next: (body: Uint8Array) => void
+    ): void => {
+      const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
+      readBody(request, limits, (body) => {
+        if (!(body instanceof Uint8Array)) {
+          send(response, body)
+          return
+        }
+        try {
+          next(body)
+        } catch (defect) {
+          answer(response, Effect.die(defect))
+        }
+      })
+    }
+
+    // Plain code: this is the door's hot path. An Effect is run once per request at most, by `answer`.
     const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
       open.add(response)
       response.once("close", () => open.delete(response))
@@ -216,19 +244,11 @@ const make = (options: HttpListenerOptions) =>
       }
       const answering = handler?.(head)
       if (answering === undefined) send(response, closed)
-      else if (typeof answering !== "function") answer(response, answering)
-      else {
-        const { maxBodyBytes = 0 } = answering
-        const limits = maxBodyBytes > options.maxBodyBytes ? { ...options, maxBodyBytes } : options
-        readBody(request, limits, (body) => {
-          if (body instanceof Uint8Array) {
-            answer(
-              response,
-              Effect.suspend(() => answering(body))
-            )
-          } else send(response, body)
-        })
-      }
+      else if ("onBody" in answering) {
+        const respond = (answered: Problem.HttpAnswer): void => send(response, answered)
+        read(request, response, undefined, (body) => answering.onBody(body, respond))
+      } else if (typeof answering !== "function") answer(response, answering)
+      else read(request, response, answering.maxBodyBytes, (body) => answer(response, answering(body)))
     }
 
     const server = yield* Effect.acquireRelease(

@@ -81,9 +81,15 @@ export const canonicalize = (value: unknown): string => {
     for (let i = 0; i < value.length; i++) text += (i === 0 ? "" : ",") + canonicalize(value[i])
     return `${text}]`
   }
+  const keys = Object.keys(value)
+  // What is written with its keys in order need not be sorted. The order of `<` is that of UTF-16 code units, as that of `sort` is.
+  for (let i = 1; i < keys.length; i++) {
+    if ((keys[i - 1] as string) < (keys[i] as string)) continue
+    keys.sort()
+    break
+  }
   let text = ""
-  // The order of `sort` without a comparison is that of UTF-16 code units.
-  for (const key of Object.keys(value).sort()) {
+  for (const key of keys) {
     const child = (value as Record<string, unknown>)[key]
     if (child === undefined) continue
     text += `${text === "" ? "" : ","}${quote(key)}:${canonicalize(child)}`

@@ -1,36 +1,30 @@
-import { Clock, Context, DateTime, Effect, Either, FiberMap, Layer, Schedule } from "effect"
-import { Moment, parseZone } from "../domain/Calendar.ts"
+import { Clock, Context, Effect, Either, Exit, FiberMap, Layer, Runtime, Schedule } from "effect"
 import type { GatewayConfig } from "../domain/Config.ts"
 import { GatewayError } from "../domain/Errors.ts"
 import type { RawInput } from "../domain/GatewayEvent.ts"
 import { makeIds } from "../domain/Ids.ts"
-import type { Action, Judgement } from "../domain/PolicyDecision.ts"
-import type { PolicyState } from "../domain/PolicyState.ts"
+import type { Action } from "../domain/PolicyDecision.ts"
 import * as Alarm from "../internal/Alarm.ts"
-import { supervise } from "../internal/Supervisor.ts"
-import { AgentHealth } from "../records/AgentHealth.ts"
 import { AuditLog } from "../records/AuditLog.ts"
-import { BudgetLedger } from "../records/BudgetLedger.ts"
 import { EventBus } from "../records/EventBus.ts"
-import { typeOf } from "../records/EventCodec.ts"
+import { toRow, typeOf } from "../records/EventCodec.ts"
 import { Journal, type Tx } from "../records/Journal.ts"
 import { Store } from "../records/Store.ts"
-import type { EventRow } from "../records/Tables.ts"
 import { Dispatcher } from "../runs/Dispatcher.ts"
-import { KillSwitch } from "../runs/KillSwitch.ts"
 import { Outbox } from "../runs/Outbox.ts"
 import type { Abandoned } from "../runs/RunSteps.ts"
 import { type Answer, make as makeAnswering } from "./Answering.ts"
 import { make as makeApprovals } from "./Approvals.ts"
 import { type Cause, causeOf } from "./Causes.ts"
-import { type Answers, CHANGED, type Suspended, settle } from "./Chain.ts"
-import { describeTask } from "./Describe.ts"
+import type { Answers, Suspended } from "./Chain.ts"
 import { HeartbeatHistory } from "./HeartbeatHistory.ts"
 import { type Hold, Holds, load as loadHolds, RECHECK_AFTER } from "./Holds.ts"
 import * as InputRouter from "./InputRouter.ts"
+import { make as makeJudging } from "./Judging.ts"
 import { PolicyEngine } from "./PolicyEngine.ts"
 import { load as loadCounts, RecentCounts } from "./RecentCounts.ts"
-import { StateView } from "./StateView.ts"
+import { make as makeRechecks } from "./Rechecks.ts"
+import { make as makeRefusals } from "./Refusals.ts"
 import { type Case, make as makeVerdict } from "./Verdict.ts"
 
 /** What whoever hands in an event gets once it is committed. */
@@ -51,6 +45,12 @@ export interface AdmissionShape {
    * `also` runs in the same step: what it writes commits with the event.
    */
   readonly submit: (input: RawInput, also?: (tx: Tx, receipt: Receipt) => void) => Effect.Effect<Receipt, GatewayError>
+  /** `submit` for plain code, which is told by `done`: it costs no fiber where nothing has to be looked up first. */
+  readonly unsafeSubmit: (
+    input: RawInput,
+    done: (exit: Exit.Exit<Receipt, GatewayError>) => void,
+    also?: (tx: Tx, receipt: Receipt) => void
+  ) => void
   /** Within a step: has a person say whether the event of a run that came to nothing has another. */
   readonly escalate: (tx: Tx, failed: Abandoned, policy: string) => void
   /**
@@ -69,9 +69,6 @@ export interface AdmissionShape {
 /** The door every event comes through: accepted, judged and recorded in one step. */
 export class Admission extends Context.Tag("@postilion/gateway/Admission")<Admission, AdmissionShape>() {}
 
-/** Of an event that no run caused. */
-const OUTSIDE: PolicyState["chain"] = { depth: 0, count: 1 }
-
 /** Held events judged in one step. */
 const STEP_SIZE = 250
 /** Whether it waits for a time that policies named. What waits for a person has its whole time at least. */
@@ -83,12 +80,8 @@ export const make = (config: GatewayConfig) =>
     const journal = yield* Journal
     const audit = yield* AuditLog
     const bus = yield* EventBus
-    const ledger = yield* BudgetLedger
-    const health = yield* AgentHealth
     const engine = yield* PolicyEngine
     const dispatcher = yield* Dispatcher
-    const killSwitch = yield* KillSwitch
-    const zone = parseZone(config.timezone) ?? DateTime.zoneMakeOffset(0)
     const route = InputRouter.make(config, (yield* Outbox).channels)
     const [newest] = yield* store.find("events", { orderBy: ["id", "desc"], limit: 1 })
     // Which of two messages is the newer one is told by their ids, also after a clock was set back.
@@ -110,68 +103,16 @@ export const make = (config: GatewayConfig) =>
     const { apply, escalate, hold, record, toDispatch } = verdict
     const clock = yield* Effect.clock
     let lastSeq = 0
-    let closed = false
 
-    const stateFor = (subject: Case, now: number): PolicyState => {
-      const { approval, event, members, mergeKey } = subject
-      const estimate = dispatcher.estimate(toDispatch(subject, describeTask(event)), now)
-      return new StateView({
-        now: new Moment(now, zone),
-        budgets: ledger.budgets(now, subject.agentId, estimate),
-        rate: ledger.rate(now),
-        pending: {
-          queued: holds.counts.queued,
-          merging: holds.counts.merging,
-          awaitingApproval: holds.counts.approval,
-          running: dispatcher.running()
-        },
-        heartbeat: heartbeats.of(subject.agentId),
-        merge: mergeKey === undefined ? null : { key: mergeKey, count: members.length },
-        approval: approval?.decided_by == null ? null : { id: approval.id, by: approval.decided_by },
-        chain: event.chain ?? OUTSIDE,
-        sender: { count: event.sender === undefined ? 0 : senders.of(event.sender, now) },
-        agent: health.of(subject.agentId)
-      })
-    }
-    const fit = (subject: Case, state: PolicyState) => (judged: Judgement) =>
-      settle(judged, subject.event, state, subject.abandoned !== undefined)
-    const judge = (subject: Case, state: PolicyState, answers?: Answers): Judgement | Suspended => {
-      const judged = engine.unsafeJudge(subject.event, state, answers)
-      return "_tag" in judged ? judged : fit(subject, state)(judged)
-    }
-    const taskIfApproved = (subject: Case, now: number, otherwise: string): string => {
-      const state = stateFor(subject, now)
-      const approval = { id: subject.approval?.id ?? "", by: "" }
-      const judged = judge(subject, Object.assign(state, { approval }))
-      if ("_tag" in judged) judged.cancel()
-      else if (judged.decision.action === "execute") return judged.decision.taskDescription
-      return otherwise
-    }
-    /** An approval is good for what was approved: for anything else, a person is asked anew. */
-    const confirm = (subject: Case, judged: Judgement): Judgement => {
-      const { approval } = subject
-      if (judged.decision.action !== "execute" || approval === undefined) return judged
-      if (!approvals.hasChanged(approval, toDispatch(subject, judged.decision.taskDescription))) return judged
-      const reason = `${CHANGED} ${approval.decided_by} approved it`
-      return { ...judged, decision: { action: "escalate", reason } }
-    }
+    const { judge, taskIfApproved } = yield* makeJudging(config, { holds, approvals, heartbeats, senders, toDispatch })
+    const { close, overload, refusal } = yield* makeRefusals(config, holds)
 
     /** Judges in one go and applies it; an event that has to wait for a policy is kept as undecided. */
     const decide = (tx: Tx, subject: Case, answers?: Answers): Action | Suspended => {
-      const state = stateFor(subject, tx.now)
-      const raw = engine.unsafeJudge(subject.event, state, answers)
-      if (!("_tag" in raw)) {
-        const settled = fit(subject, state)
-        const asked = settled(raw)
-        const shadows = engine.unsafeShadows(subject.event, state, raw, settled, answers)
-        const confirmed = confirm(subject, asked)
-        const judged = shadows === undefined ? confirmed : { ...confirmed, shadows }
-        const task = (): string =>
-          asked.decision.action === "execute"
-            ? asked.decision.taskDescription
-            : taskIfApproved(subject, tx.now, describeTask(subject.event))
-        apply(tx, subject, state, judged, task)
-        return judged.decision.action
+      const judged = judge(subject, tx.now, answers)
+      if (judged._tag === undefined) {
+        apply(tx, subject, judged.state, judged.judgement, judged.task)
+        return judged.judgement.decision.action
       }
       const { agentId, event, held, row } = subject
       const data = { source: event.source, agentId }
@@ -183,8 +124,8 @@ export const make = (config: GatewayConfig) =>
         record(tx, subject, { state: "accepted", ...accepted })
         hold(subject, { kind: "undecided", dueAt: undefined, onChange: false })
       }
-      tx.onCommit(() => awaitAnswer(subject.event.id, raw, answers))
-      return raw
+      tx.onCommit(() => awaitAnswer(subject.event.id, judged, answers))
+      return judged
     }
     const runDeciding = yield* FiberMap.runtime(deciding)<never>()
     /** Waits for a policy's answer, and judges again with it. */
@@ -253,10 +194,8 @@ export const make = (config: GatewayConfig) =>
         tx.publish({ _tag: "DuplicateReceived", at: tx.now, eventId: tx.duplicateOf, agentId, source })
         return { eventId: tx.duplicateOf, duplicate: true, decision: undefined }
       }
-      const { sessionKey } = routed.event
-      const full = overload(agentId)
+      const full = overload(tx, agentId, routed.event.sessionKey)
       if (full !== undefined) return full
-      if (sessionKey !== undefined && dispatcher.refuses(tx, sessionKey, agentId)) return sessionFull
       const id = nextId("evt", tx.now)
       const chain = cause && { ...cause, count: chains.add(cause.root, tx.now) }
       const event = { id, ...routed.event, ...(chain === undefined ? {} : { chain }) }
@@ -273,40 +212,7 @@ export const make = (config: GatewayConfig) =>
       if (source === "heartbeat") heartbeats.came(agentId, id)
       else if (chain === undefined) heartbeats.changed(agentId)
       lastSeq += 1
-      const row: EventRow = {
-        seq: lastSeq,
-        id,
-        // Set by the record that tells of it.
-        accepted_seq: 0,
-        source,
-        agent_id: agentId,
-        route: routed.routeText,
-        priority: event.priority,
-        timestamp: event.timestamp.getTime(),
-        received_at: tx.now,
-        payload: routed.payloadText,
-        metadata: routed.metadataText,
-        trace_id: event.traceId ?? null,
-        sender: event.sender ?? null,
-        session_key: event.sessionKey ?? null,
-        reply_to: event.replyTo === undefined ? null : JSON.stringify(event.replyTo),
-        dedupe_key: routed.dedupeKey ?? null,
-        state: "accepted",
-        action: null,
-        policy: null,
-        reason: null,
-        evidence: null,
-        due_at: null,
-        merge_key: null,
-        merged_into: null,
-        decided_at: null,
-        held: 0,
-        run_id: null,
-        caused_by: event.causedBy ?? null,
-        chain_root: chain?.root ?? null,
-        chain_depth: chain?.depth ?? 0,
-        chain_count: chain?.count ?? 0
-      }
+      const row = toRow(event, { seq: lastSeq, receivedAt: tx.now, ...routed })
       const decision = decide(tx, {
         event,
         agentId,
@@ -321,54 +227,38 @@ export const make = (config: GatewayConfig) =>
       return { eventId: id, duplicate: false, decision: typeof decision === "string" ? decision : undefined }
     }
 
-    const refusal = (agentId: string): GatewayError | undefined => {
-      if (closed) {
-        return new GatewayError({ reason: "draining", message: "the gateway is closing; try again once it is back" })
-      }
-      const mode = killSwitch.mode(agentId)
-      if (config.policies.whenStopped === "refuse" && (mode === "stopped" || mode === "terminated")) {
-        return new GatewayError({ reason: "stopped", message: `agent "${agentId}" is ${mode}; resume it first` })
-      }
-      return undefined
-    }
-    const overloaded = (what: string) =>
-      new GatewayError({ reason: "overloaded", message: `${what}; try again in a second` })
-    const sessionFull = overloaded(
-      `${config.sessions.maxWaiting} runs wait in this session already (sessions.maxWaiting)`
-    )
-    /** What is decided and not committed yet counts: within the step that would accept one more. */
-    const overload = (agentId: string): GatewayError | undefined => {
-      const { maxHeld, maxInbox, maxWaitingRuns } = config.limits
-      if (dispatcher.isFull(agentId)) {
-        return overloaded(`as many runs of agent "${agentId}" wait as may (limits.maxWaitingRuns: ${maxWaitingRuns})`)
-      }
-      const { approval, merging, queued, undecided } = holds.counts
-      if (undecided >= maxInbox)
-        return overloaded(`the gateway is busy: ${undecided} events wait for a policy to answer`)
-      return queued + merging + approval < maxHeld
-        ? undefined
-        : overloaded(`as many events wait for their time or a person as may (limits.maxHeld: ${maxHeld})`)
-    }
-    const submit: AdmissionShape["submit"] = (input, also) =>
-      Effect.suspend(() => {
-        const routed = route(input, clock.unsafeCurrentTimeMillis())
-        if (Either.isLeft(routed)) return routed.left
-        const refused = refusal(routed.right.event.agentId)
-        if (refused !== undefined) return refused
-        const accept = (cause: Cause | undefined) =>
-          journal
-            .step(
-              (tx) => {
-                const receipt = admit(tx, routed.right, cause)
-                if (!(receipt instanceof GatewayError)) also?.(tx, receipt)
-                return receipt
-              },
-              { dedupeKey: routed.right.dedupeKey, sheddable: true }
-            )
-            .pipe(Effect.flatMap((receipt) => (receipt instanceof GatewayError ? receipt : Effect.succeed(receipt))))
-        const { causedBy } = routed.right.event
-        return causedBy === undefined ? accept(undefined) : Effect.flatMap(causeOf(store, causedBy), accept)
+    const runCallback = Runtime.runCallback(yield* Effect.runtime<never>())
+    const unsafeSubmit: AdmissionShape["unsafeSubmit"] = (input, done, also) => {
+      const routed = Either.flatMap(route(input, clock.unsafeCurrentTimeMillis()), (routed) => {
+        const refused = refusal(routed.event.agentId)
+        return refused === undefined ? Either.right(routed) : Either.left(refused)
       })
+      if (Either.isLeft(routed)) {
+        done(Exit.fail(routed.left))
+        return
+      }
+      const { causedBy } = routed.right.event
+      const accept = (cause: Cause | undefined): void =>
+        journal.unsafeStep(
+          (tx) => {
+            const receipt = admit(tx, routed.right, cause)
+            if (!(receipt instanceof GatewayError)) also?.(tx, receipt)
+            return receipt
+          },
+          (exit) =>
+            done(
+              Exit.flatMap(exit, (receipt) =>
+                receipt instanceof GatewayError ? Exit.fail(receipt) : Exit.succeed(receipt)
+              )
+            ),
+          { dedupeKey: routed.right.dedupeKey, sheddable: true }
+        )
+      if (causedBy === undefined) accept(undefined)
+      else {
+        const found = { onFailure: (error: GatewayError) => done(Exit.fail(error)), onSuccess: accept }
+        runCallback(Effect.match(causeOf(store, causedBy), found))
+      }
+    }
 
     /** Judges again what is queued without a time; a great many of them not more often than once a second. */
     const recheck = Effect.suspend((): Effect.Effect<void> => {
@@ -378,38 +268,14 @@ export const make = (config: GatewayConfig) =>
       return ids.length > STEP_SIZE ? Effect.zipRight(judged, Effect.sleep("1 second")) : judged
     })
 
-    // What ends, or is switched, changes what policies see.
-    let stale = false
-    let wake: (() => void) | undefined
-    const becomeStale = (): void => {
-      stale = true
-      wake?.()
-    }
+    yield* makeRechecks(recheck)
     yield* bus.listen((event) => {
-      if (event._tag === "ProactiveActionCompleted" || event._tag === "SwitchChanged") becomeStale()
       // What a conversation has gained is news to the agent's heartbeat.
       if (event._tag === "ProactiveActionCompleted" && event.sessionKey !== undefined && event.causedBy === undefined) {
         heartbeats.changed(event.agentId)
       }
     })
-    yield* engine.onChange(becomeStale)
     yield* dispatcher.onAbandoned((tx, abandoned) => escalate(tx, abandoned))
-    const rechecks = Effect.async<void>((resume) => {
-      if (stale) return resume(Effect.void)
-      wake = () => resume(Effect.void)
-      return Effect.sync(() => {
-        wake = undefined
-      })
-    }).pipe(
-      Effect.zipRight(
-        Effect.suspend(() => {
-          stale = false
-          return Effect.onError(recheck, () => Effect.sync(becomeStale))
-        })
-      ),
-      Effect.forever
-    )
-    yield* supervise("recheck", rechecks)
     /** What the chain is now, recorded: also where it changes again before that is written. */
     let changes = 0
     yield* engine.onChange(() => {
@@ -422,7 +288,8 @@ export const make = (config: GatewayConfig) =>
     })
 
     return Admission.of({
-      submit,
+      submit: (input, also) => Effect.async((resume) => unsafeSubmit(input, resume, also)),
+      unsafeSubmit,
       escalate,
       answer,
       held: () => holds.counts,
@@ -432,9 +299,7 @@ export const make = (config: GatewayConfig) =>
         const decideAll = Effect.forEach(ids, (id) => rejudge([id]), { discard: true, concurrency: STEP_SIZE })
         return decideAll.pipe(Effect.retry(Schedule.spaced("1 second")), Effect.orDie, Effect.zipRight(resumed.open))
       }),
-      close: Effect.sync(() => {
-        closed = true
-      })
+      close: Effect.sync(close)
     })
   })
 

@@ -36,8 +36,8 @@ export class HeartbeatHistory {
   }
   /** Something other than a heartbeat happened to the agent, or left something in its memory, and no run caused it. */
   changed(agentId: string): void {
-    const history = this.get(agentId)
-    this.agents.set(agentId, { ...history, changes: history.changes + 1 })
+    const { changes, consecutiveSkips, seen } = this.get(agentId)
+    this.agents.set(agentId, { consecutiveSkips, changes: changes + 1, seen })
   }
   /** A tick has come, and is about to be judged. */
   came(agentId: string, tickId: string): void {

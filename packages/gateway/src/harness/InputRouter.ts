@@ -42,11 +42,9 @@ const toJson = (name: string, value: unknown): Either.Either<{ value: unknown; t
 }
 
 const HALF_A_PAIR = /\p{Surrogate}/u
+const KNOWN_BY = ["idempotencyKey", "sessionKey", "sender", "traceId", "causedBy"] as const
 /** The first of the texts events are known by that a database would not give back as it was. */
-const illFormed = (input: RawInput): string | undefined =>
-  (["idempotencyKey", "sessionKey", "sender", "traceId", "causedBy"] as const).find((name) =>
-    HALF_A_PAIR.test(input[name] ?? "")
-  )
+const illFormed = (input: RawInput): string | undefined => KNOWN_BY.find((name) => HALF_A_PAIR.test(input[name] ?? ""))
 
 /** Which agent an input is for, and why. */
 export const agentOf = ({ agents, routing }: Pick<GatewayConfig, "agents" | "routing">, input: RawInput): Route =>
@@ -94,20 +92,21 @@ export const make = (config: GatewayConfig, channels: ReadonlySet<string>) => {
     const { replyTo } = input
     const unroutable = replyTo === undefined ? undefined : routeProblem(replyTo, channels)
     if (unroutable !== undefined) return invalid(`replyTo: ${unroutable}`)
+    const event: { -readonly [K in keyof Routed["event"]]: Routed["event"][K] } = {
+      source: input.source,
+      timestamp,
+      agentId,
+      payload: payload.right.value,
+      priority,
+      metadata: metadata.right.value as Record<string, unknown>
+    }
+    if (input.traceId !== undefined) event.traceId = input.traceId
+    if (input.sender !== undefined) event.sender = input.sender
+    if (input.sessionKey !== undefined) event.sessionKey = input.sessionKey
+    if (input.causedBy !== undefined) event.causedBy = input.causedBy
+    if (replyTo !== undefined) event.replyTo = { channel: replyTo.channel, target: replyTo.target }
     return Either.right({
-      event: {
-        source: input.source,
-        timestamp,
-        agentId,
-        payload: payload.right.value,
-        priority,
-        metadata: metadata.right.value as Record<string, unknown>,
-        ...(input.traceId === undefined ? {} : { traceId: input.traceId }),
-        ...(input.sender === undefined ? {} : { sender: input.sender }),
-        ...(input.sessionKey === undefined ? {} : { sessionKey: input.sessionKey }),
-        ...(input.causedBy === undefined ? {} : { causedBy: input.causedBy }),
-        ...(replyTo === undefined ? {} : { replyTo: { channel: replyTo.channel, target: replyTo.target } })
-      },
+      event,
       payloadText: payload.right.text,
       metadataText: metadata.right.text,
       routeText: JSON.stringify(routedBy),

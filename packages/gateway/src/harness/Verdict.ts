@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import { fits } from "../domain/Budget.ts"
 import type { GatewayConfig } from "../domain/Config.ts"
+import type { EventState } from "../domain/GatewayEvent.ts"
 import type { Judgement } from "../domain/PolicyDecision.ts"
 import type { PolicyState } from "../domain/PolicyState.ts"
 import type { Alarm } from "../internal/Alarm.ts"
@@ -90,26 +91,40 @@ export const make = (
         kind: "event.decided",
         eventId: event.id,
         data: {
-          source: event.source,
-          agentId,
-          priority: event.priority,
           action: decision.action,
+          agentId,
+          causedBy: event.causedBy,
           policy,
+          priority: event.priority,
           reason,
-          causedBy: event.causedBy
+          source: event.source
         }
       })
       const evidence = Evidence.encode(judged, state)
       /** What the event's row says of the decision; of one that is held, or was, `decisions` keeps it besides. */
-      const decided = (final: boolean, due_at: number | null = null, merge_key: string | null = null) => {
+      const decided = (
+        state: EventState,
+        final: boolean,
+        due_at: number | null = null,
+        merge_key: string | null = null
+      ) => {
         const { action } = decision
-        const made = { action, policy, reason: reason ?? null, evidence, due_at }
+        const why = reason ?? null
         const held = !final || subject.row === undefined
         if (held) {
-          const row = { seq, event_id: event.id, at: now, ...made, merge_key }
+          const row = { seq, event_id: event.id, at: now, action, policy, reason: why, evidence, due_at, merge_key }
           tx.write({ op: "insert", table: "decisions", row })
         }
-        const set: { -readonly [C in keyof EventRow]?: EventRow[C] } = { ...made, decided_at: now, held: held ? 1 : 0 }
+        const set: { -readonly [C in keyof EventRow]?: EventRow[C] } = {
+          state,
+          action,
+          policy,
+          reason: why,
+          evidence,
+          due_at,
+          decided_at: now,
+          held: held ? 1 : 0
+        }
         if (subject.row !== undefined) set.accepted_seq = seq
         // A leader's stays with it.
         if (merge_key !== null) set.merge_key = merge_key
@@ -141,13 +156,13 @@ export const make = (
         case "execute": {
           letGo(event.id)
           const runId = dispatcher.dispatch(tx, toDispatch(subject, decision.taskDescription))
-          record(tx, subject, { ...decided(true), state: "executed", run_id: runId })
+          record(tx, subject, { ...decided("executed", true), run_id: runId })
           if (subject.approval !== undefined) approvals.consume(tx, subject.approval, runId)
           break
         }
         case "skip":
           letGo(event.id)
-          record(tx, subject, { ...decided(true), state: "suppressed" })
+          record(tx, subject, decided("suppressed", true))
           suppressed(tx, subject, policy, decision.reason)
           if (policy === "CostBudget") {
             ledger.tellExhausted(
@@ -157,7 +172,7 @@ export const make = (
           }
           break
         case "queue": {
-          record(tx, subject, { ...decided(false, until), state: "deferred" })
+          record(tx, subject, decided("deferred", false, until))
           hold(subject, { kind: "queued", dueAt: until ?? now + RECHECK_AFTER, onChange: until === undefined })
           break
         }
@@ -167,17 +182,23 @@ export const make = (
           const member = { id: event.id, line: summaryLine(event) }
           if (leader === undefined) {
             const dueAt = now + (decision.windowMs ?? config.policies.mergeWindowMs)
-            record(tx, subject, { ...decided(false, dueAt, mergeKey), state: "merging" })
+            record(tx, subject, decided("merging", false, dueAt, mergeKey))
             hold(subject, { kind: "merging", dueAt, onChange: false, mergeKey, members: [member] })
           } else {
             letGo(event.id)
-            record(tx, subject, { ...decided(true, null, mergeKey), state: "merged", merged_into: leader.event.id })
+            record(tx, subject, { ...decided("merged", true, null, mergeKey), merged_into: leader.event.id })
             leader.members.push(member)
           }
           break
         }
         case "escalate":
-          ask(tx, subject, { policy, reason: decision.reason }, toDispatch(subject, task()), decided(false))
+          ask(
+            tx,
+            subject,
+            { policy, reason: decision.reason },
+            toDispatch(subject, task()),
+            decided("awaiting-approval", false)
+          )
       }
     }
     /** Has the event wait for a person. */
@@ -189,7 +210,7 @@ export const make = (
       set: Partial<EventRow>
     ): ApprovalRow => {
       const approval = approvals.request(tx, subject, why, dispatch)
-      record(tx, subject, { ...set, state: "awaiting-approval" })
+      record(tx, subject, set)
       hold(subject, { kind: "approval", dueAt: approval.expires_at, onChange: false, approval })
       return approval
     }
@@ -211,7 +232,9 @@ export const make = (
         row: undefined,
         held: undefined
       }
-      const { digest, id } = ask(tx, subject, { policy, reason }, toDispatch(subject, task), {})
+      const { digest, id } = ask(tx, subject, { policy, reason }, toDispatch(subject, task), {
+        state: "awaiting-approval"
+      })
       audit.append(tx, { kind: "run.escalated", eventId: event.id, data: { runId, approvalId: id, digest, reason } })
     }
     const suppressed = (tx: Tx, { agentId, event }: Case, policy: string, reason: string): void => {

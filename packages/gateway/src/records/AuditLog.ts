@@ -203,7 +203,8 @@ export const make = (options: AuditLogOptions = {}) =>
     const write = (tx: Tx, { data, eventId, kind }: AuditEntry): void => {
       const seq = head.seq + 1
       const event_id = eventId ?? null
-      const body = canonicalize({ chain, seq, at: tx.now, kind, eventId: event_id, data })
+      // Here and in the data of what is frequent, keys stand in the order of the canonical form.
+      const body = canonicalize({ at: tx.now, chain, data, eventId: event_id, kind, seq })
       const hash = chainHash(head.hash, body)
       tx.write({
         op: "insert",

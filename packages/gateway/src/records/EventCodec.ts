@@ -92,6 +92,51 @@ class LazyEvent {
   }
 }
 
+/** The row of an event that has come and is not decided. Its `accepted_seq` is set with the record that tells of it. */
+export const toRow = (
+  event: GatewayEvent & { readonly agentId: string },
+  kept: {
+    readonly seq: number
+    readonly receivedAt: number
+    readonly payloadText: string
+    readonly metadataText: string
+    readonly routeText: EventRow["route"]
+    readonly dedupeKey: string | undefined
+  }
+): EventRow => ({
+  seq: kept.seq,
+  id: event.id,
+  accepted_seq: 0,
+  source: event.source,
+  agent_id: event.agentId,
+  route: kept.routeText,
+  priority: event.priority,
+  timestamp: event.timestamp.getTime(),
+  received_at: kept.receivedAt,
+  payload: kept.payloadText,
+  metadata: kept.metadataText,
+  trace_id: event.traceId ?? null,
+  sender: event.sender ?? null,
+  session_key: event.sessionKey ?? null,
+  reply_to: event.replyTo === undefined ? null : JSON.stringify(event.replyTo),
+  dedupe_key: kept.dedupeKey ?? null,
+  state: "accepted",
+  action: null,
+  policy: null,
+  reason: null,
+  evidence: null,
+  due_at: null,
+  merge_key: null,
+  merged_into: null,
+  decided_at: null,
+  held: 0,
+  run_id: null,
+  caused_by: event.causedBy ?? null,
+  chain_root: event.chain?.root ?? null,
+  chain_depth: event.chain?.depth ?? 0,
+  chain_count: event.chain?.count ?? 0
+})
+
 /** The event a row holds, for reading a great many of them: the payload, which few look at, is parsed when it is looked at. */
 export const toLazyEvent = (row: EventColumns): GatewayEvent => complete(new LazyEvent(row), row)
 

@@ -53,6 +53,12 @@ export interface JournalShape {
    * been loaded again.
    */
   readonly step: <A>(run: (tx: Tx) => A, options?: StepOptions) => Effect.Effect<A, GatewayError>
+  /** `step` for plain code, which is told by `done` and costs no fiber. What `done` throws is logged. */
+  readonly unsafeStep: <A>(
+    run: (tx: Tx) => A,
+    done: (exit: Exit.Exit<A, GatewayError>) => void,
+    options?: StepOptions
+  ) => void
   /** Loads state now, and again whenever a batch had to be withdrawn. Loads run in the order of registration. */
   readonly register: (load: Effect.Effect<void, StoreError>) => Effect.Effect<void, StoreError, Scope.Scope>
   /** How commits fail, from the first that did until one succeeds; `undefined` while they do not. */
@@ -67,7 +73,7 @@ export class Journal extends Context.Tag("@postilion/gateway/Journal")<Journal, 
 interface Pending {
   readonly run: (tx: Tx) => unknown
   readonly dedupeKey: string | undefined
-  readonly resume: (exit: Exit.Exit<unknown, GatewayError>) => void
+  readonly done: (exit: Exit.Exit<unknown, GatewayError>) => void
 }
 
 /** The one `Tx` of a batch, handed to its steps in turn. */
@@ -121,7 +127,7 @@ interface Ran {
 }
 
 const hasClosed = () =>
-  new GatewayError({ reason: "draining", message: "the gateway has closed; nothing was recorded" })
+  Exit.fail(new GatewayError({ reason: "draining", message: "the gateway has closed; nothing was recorded" }))
 
 export const make = (options: JournalOptions = {}) =>
   Effect.gen(function* () {
@@ -137,23 +143,19 @@ export const make = (options: JournalOptions = {}) =>
     let failing: Failing | undefined
     const watchers = new Set<() => void>()
 
-    const step: JournalShape["step"] = <A>(run: (tx: Tx) => A, options?: StepOptions) =>
-      Effect.async<A, GatewayError>((resume) => {
-        if (closed) return resume(hasClosed())
-        if (options?.sheddable === true && inbox.length >= maxInbox) {
-          resume(
-            Effect.fail(
-              new GatewayError({
-                reason: "overloaded",
-                message: `the gateway is busy: ${inbox.length} steps wait to be written; try again in a second`
-              })
-            )
-          )
-          return
-        }
-        inbox.push({ run, dedupeKey: options?.dedupeKey, resume: resume as Pending["resume"] })
-        wake?.()
-      })
+    const unsafeStep: JournalShape["unsafeStep"] = (run, done, options) => {
+      if (closed) {
+        done(hasClosed())
+        return
+      }
+      if (options?.sheddable === true && inbox.length >= maxInbox) {
+        const message = `the gateway is busy: ${inbox.length} steps wait to be written; try again in a second`
+        done(Exit.fail(new GatewayError({ reason: "overloaded", message })))
+        return
+      }
+      inbox.push({ run, dedupeKey: options?.dedupeKey, done: done as Pending["done"] })
+      wake?.()
+    }
 
     const work: Effect.Effect<void> = Effect.async<void>((resume) => {
       if (inbox.length > 0) return resume(Effect.void)
@@ -167,7 +169,8 @@ export const make = (options: JournalOptions = {}) =>
     })
 
     const holdersOf = (batch: ReadonlyArray<Pending>) => {
-      const keys = batch.flatMap(({ dedupeKey }) => (dedupeKey === undefined ? [] : [dedupeKey]))
+      const keys: Array<string> = []
+      for (const { dedupeKey } of batch) if (dedupeKey !== undefined) keys.push(dedupeKey)
       if (keys.length === 0) return Effect.succeed(new Map<string, string>())
       return Effect.map(
         store.find("events", { columns: ["dedupe_key", "id"], where: { dedupe_key: { in: keys } } }),
@@ -202,21 +205,29 @@ export const make = (options: JournalOptions = {}) =>
           })
     /** What follows from a commit. It cannot be taken back any more, so nothing here may make a caller think that it was. */
     const conclude = (batch: ReadonlyArray<Pending>, { broken, exits, tx }: Ran): Effect.Effect<void> => {
-      const failures: Array<Effect.Effect<void>> = []
-      for (const action of tx.actions) {
+      const defects: Array<unknown> = []
+      const attempt = (action: () => void): void => {
         try {
           action()
         } catch (defect) {
-          failures.push(Effect.logError("what was to follow a commit failed", defect))
+          defects.push(defect)
         }
       }
-      const tell = Effect.sync(() => {
+      const tell = (): void => {
         for (const event of tx.events) bus.unsafePublish(event)
-        for (let i = 0; i < batch.length; i++) batch[i]?.resume(exits[i] as Exit.Exit<unknown, GatewayError>)
-      })
-      if (failures.length === 0 && !tx.reloads && !broken) return tell
-      return Effect.all([...failures, tx.reloads ? reload : Effect.void, tell, broken ? reload : Effect.void], {
-        discard: true
+        for (let i = 0; i < batch.length; i++)
+          attempt(() => batch[i]?.done(exits[i] as Exit.Exit<unknown, GatewayError>))
+      }
+      for (const action of tx.actions) attempt(action)
+      if (!tx.reloads) tell()
+      if (defects.length === 0 && !tx.reloads && !broken) return Effect.void
+      return Effect.gen(function* () {
+        if (tx.reloads) {
+          yield* reload
+          tell()
+        }
+        for (const defect of defects) yield* Effect.logError("what was to follow a commit failed", defect)
+        if (broken) yield* reload
       })
     }
 
@@ -236,7 +247,7 @@ export const make = (options: JournalOptions = {}) =>
         yield* reload
         for (const tell of [...watchers]) tell()
         const error = new GatewayError({ reason: "storage", message: `nothing was recorded: ${detail}`, cause })
-        for (const { resume } of batch) resume(Exit.fail(error))
+        for (const { done } of batch) done(Exit.fail(error))
       })
 
     const takeBatch = (): Array<Pending> => {
@@ -261,7 +272,7 @@ export const make = (options: JournalOptions = {}) =>
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
-        for (const { resume } of inbox.splice(0)) resume(Exit.fail(hasClosed()))
+        for (const { done } of inbox.splice(0)) done(hasClosed())
       })
     )
 
@@ -281,7 +292,13 @@ export const make = (options: JournalOptions = {}) =>
       watchers.add(tell)
       return Effect.sync(() => watchers.delete(tell))
     })
-    return Journal.of({ step, register, failing: () => failing, withdrawn })
+    return Journal.of({
+      step: (run, options) => Effect.async((resume) => unsafeStep(run, resume, options)),
+      unsafeStep,
+      register,
+      failing: () => failing,
+      withdrawn
+    })
   })
 
 export const layer = (options?: JournalOptions): Layer.Layer<Journal, never, Store | EventBus> =>

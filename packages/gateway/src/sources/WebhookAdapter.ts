@@ -13,6 +13,8 @@ export interface WebhookRequest {
   readonly body: string
   /** The bytes as they were sent: what a signature is over. */
   readonly rawBody: Uint8Array
+  /** When its body had arrived, by the gateway's clock. */
+  readonly receivedAt: Date
 }
 
 /**

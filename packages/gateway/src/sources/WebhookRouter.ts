@@ -1,12 +1,18 @@
 import { createHash } from "node:crypto"
-import { Cause, Context, Effect, Layer, Redacted } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Redacted, Runtime } from "effect"
 import type { WebhookConfig } from "../domain/Config.ts"
-import { GatewayConfigError, GatewayError, WebhookTransformError, WebhookValidationError } from "../domain/Errors.ts"
+import {
+  type GatewayConfigError,
+  GatewayError,
+  WebhookTransformError,
+  WebhookValidationError
+} from "../domain/Errors.ts"
 import type { GatewayEvent, RawInput } from "../domain/GatewayEvent.ts"
 import * as Problem from "../domain/Problem.ts"
 import { Admission, type Receipt } from "../harness/Admission.ts"
 import type { WebhookAdapter, WebhookRequest } from "./WebhookAdapter.ts"
-import { BUILT_IN } from "./webhooks/builtIn.ts"
+import * as Routes from "./WebhookRoutes.ts"
+import { MINUTE, type Route, type WebhookRouterOptions } from "./WebhookRoutes.ts"
 
 /** What the HTTP listener hands over. Its limit on the size of bodies holds before this. */
 export interface IncomingWebhook {
@@ -18,11 +24,7 @@ export interface IncomingWebhook {
   readonly rawBody: Uint8Array
 }
 
-export interface WebhookRouterOptions {
-  readonly webhooks: ReadonlyArray<WebhookConfig>
-  /** Besides `github` and `generic`; one of the same name takes the built-in's place. Default: none. */
-  readonly adapters?: ReadonlyArray<WebhookAdapter>
-}
+type Done = (answer: Problem.HttpAnswer) => void
 
 export interface WebhookRouterShape {
   /**
@@ -35,6 +37,8 @@ export interface WebhookRouterShape {
    *   400 not JSON after all, 422 not an event, 503 not now (`retry-after`), 500 the adapter failed; in this order.
    */
   readonly handle: (request: IncomingWebhook) => Effect.Effect<Problem.HttpAnswer>
+  /** `handle` for plain code, which is told by `done`: it costs no fiber where the adapter answers at once. */
+  readonly unsafeHandle: (request: IncomingWebhook, done: Done) => void
   /** Prepares to serve these webhooks in place of those there are. What is prepared is done by calling it. */
   readonly reconfigure: (webhooks: ReadonlyArray<WebhookConfig>) => Effect.Effect<() => void, GatewayConfigError>
 }
@@ -44,46 +48,6 @@ export class WebhookRouter extends Context.Tag("@postilion/gateway/WebhookRouter
   WebhookRouter,
   WebhookRouterShape
 >() {}
-
-interface Route {
-  readonly config: WebhookConfig
-  readonly adapter: WebhookAdapter
-  /** `undefined`: requests need no signature. */
-  readonly secret: Redacted.Redacted<string> | undefined
-  readonly window: MinuteWindow
-}
-
-const MINUTE = 60_000
-
-/**
- * Counts requests by the minute of the clock. Only those that were signed count, so that a stranger cannot use up what the
- * sender may send.
- */
-class MinuteWindow {
-  private minute = Number.NaN
-  private count = 0
-  private readonly limit: number
-
-  constructor(limit: number, before?: MinuteWindow) {
-    this.limit = limit
-    this.minute = before?.minute ?? Number.NaN
-    this.count = before?.count ?? 0
-  }
-  isFull(now: number): boolean {
-    const minute = Math.floor(now / MINUTE)
-    if (minute !== this.minute) {
-      this.minute = minute
-      this.count = 0
-    }
-    return this.count >= this.limit
-  }
-  /** Whether there was room for one more. */
-  take(now: number): boolean {
-    if (this.isFull(now)) return false
-    this.count += 1
-    return true
-  }
-}
 
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
@@ -100,13 +64,15 @@ class Request implements WebhookRequest {
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly rawBody: Uint8Array
+  readonly receivedAt: Date
   private decoded: string | undefined
 
-  constructor({ headers, method, path, rawBody }: IncomingWebhook) {
+  constructor({ headers, method, path, rawBody }: IncomingWebhook, receivedAt: Date) {
     this.method = method
     this.path = path
     this.headers = Object.assign(Object.create(null), headers)
     this.rawBody = rawBody
+    this.receivedAt = receivedAt
   }
   /** Decoded late: what is not signed is not read. */
   get body(): string {
@@ -120,12 +86,6 @@ const isReadable = (adapter: WebhookAdapter, contentType: string | undefined): b
   const essence = contentType?.split(";", 1)[0]?.trim().toLowerCase() ?? ""
   return essence === "application/json" || essence.endsWith("+json") || adapter.contentTypes?.includes(essence) === true
 }
-
-const names = (filter: ReadonlyArray<string>, type: string): boolean =>
-  filter.some((name) => type === name || type.startsWith(`${name}.`))
-
-const isLetIn = ({ config, adapter }: Route, type: string): boolean =>
-  config.events === undefined ? adapter.optIn === undefined || !names(adapter.optIn, type) : names(config.events, type)
 
 const sha256 = (data: string | Uint8Array): string => createHash("sha256").update(data).digest("hex")
 
@@ -153,6 +113,11 @@ const inputOf = (route: Route, event: GatewayEvent, type: string, request: Webho
   traceId: event.traceId,
   idempotencyKey: deliveryOf(route, event, request)
 })
+/** What kind of event it is, and what is submitted: nothing of one that is left out. */
+const readingOf = (route: Route, event: GatewayEvent, request: WebhookRequest) => {
+  const type = route.adapter.classify(event)
+  return { type, input: Routes.isLetIn(route, type) ? inputOf(route, event, type, request) : undefined }
+}
 
 const json = { "content-type": "application/json" }
 
@@ -208,100 +173,93 @@ const untaken = (route: Route, cause: Cause.Cause<GatewayError>): Effect.Effect<
     : Effect.succeed(answer)
 }
 
-/** What `webhooks[].adapter` may be. */
-export const adapterNames = (adapters: ReadonlyArray<WebhookAdapter> = []): ReadonlyArray<string> => [
-  ...new Set([...BUILT_IN.keys(), ...adapters.map(({ source }) => source)])
-]
-
-/** `before`: what has come this minute still counts. */
-const routesOf = (
-  options: WebhookRouterOptions,
-  before?: ReadonlyMap<string, Route>
-): Effect.Effect<ReadonlyMap<string, Route>, GatewayConfigError> =>
-  Effect.gen(function* () {
-    // Maps, because paths come from the network: an object has a `constructor`.
-    const adapters = new Map([...BUILT_IN].map(([name, { adapter }]) => [name, adapter]))
-    for (const adapter of options.adapters ?? []) adapters.set(adapter.source, () => adapter)
-
-    const invalid = (path: string, message: string) =>
-      new GatewayConfigError({ path, message: `configuration: ${path}: ${message}` })
-
-    const routes = new Map<string, Route>()
-    for (const [i, config] of options.webhooks.entries()) {
-      const adapter = adapters.get(config.adapter)
-      if (adapter === undefined) {
-        const known = adapterNames(options.adapters).join(", ")
-        return yield* invalid(`webhooks[${i}].adapter`, `there is no adapter "${config.adapter}"; adapters: ${known}`)
-      }
-      const secret = config.unsigned ? undefined : config.secret
-      if (!config.unsigned && (secret === undefined || Redacted.value(secret) === "")) {
-        return yield* invalid(`webhooks[${i}].secret`, "missing; set the secret the sender signs with")
-      }
-      routes.set(config.path, {
-        config,
-        adapter: adapter(config),
-        secret,
-        window: new MinuteWindow(config.maxPerMinute, before?.get(config.path)?.window)
-      })
-    }
-    return routes
-  })
+/** What `call` returns, or throws. */
+const exitOf = <A>(call: () => A): Exit.Exit<A> => {
+  try {
+    return Exit.succeed(call())
+  } catch (defect) {
+    return Exit.die(defect)
+  }
+}
 
 export const make = (options: WebhookRouterOptions): Effect.Effect<WebhookRouterShape, GatewayConfigError, Admission> =>
   Effect.gen(function* () {
     const admission = yield* Admission
     const clock = yield* Effect.clock
-    let routes = yield* routesOf(options)
+    const runCallback = Runtime.runCallback(yield* Effect.runtime<never>())
+    let routes = yield* Routes.make(options)
 
-    const submit = (route: Route, request: WebhookRequest, event: GatewayEvent): Effect.Effect<Problem.HttpAnswer> => {
-      const type = route.adapter.classify(event)
-      if (!isLetIn(route, type)) return Effect.succeed(filtered(type))
-      return Effect.matchCauseEffect(admission.submit(inputOf(route, event, type, request)), {
-        onFailure: (cause) => untaken(route, cause),
-        onSuccess: (receipt) => Effect.succeed(accepted(receipt))
-      })
+    /** Goes on with what an effect comes to. Most adapters answer at once, which costs no fiber. */
+    const after = <A, E>(call: () => Effect.Effect<A, E>, next: (exit: Exit.Exit<A, E>) => void): void => {
+      const called = exitOf(call)
+      if (Exit.isFailure(called)) next(Exit.failCause(called.cause))
+      else if (Exit.isExit(called.value)) next(called.value as Exit.Exit<A, E>)
+      else runCallback(called.value, { onExit: next })
     }
-    const letIn = (route: Route, request: WebhookRequest) => {
-      // Asked again: an adapter may take its time, and others be let in meanwhile.
-      const now = clock.unsafeCurrentTimeMillis()
-      if (!route.window.take(now)) return Effect.succeed(overRate(route, now))
-      return Effect.flatMap(route.adapter.transform(request), (event) => submit(route, request, event))
-    }
-    // Not a generator, and the clock read as it is: this is run for each request.
-    const receive = (route: Route, request: WebhookRequest): Effect.Effect<Problem.HttpAnswer> => {
+
+    // Plain code: this is run for each request.
+    const receive = (route: Route, request: WebhookRequest, done: Done): void => {
       const { adapter, secret, window } = route
-      const checked = Effect.suspend(() => {
-        const arrived = clock.unsafeCurrentTimeMillis()
-        if (window.isFull(arrived)) return Effect.succeed(overRate(route, arrived))
-        if (secret === undefined) return letIn(route, request)
-        return Effect.flatMap(adapter.validateSignature(request, Redacted.value(secret)), (valid) =>
-          valid === true ? letIn(route, request) : Effect.succeed(unauthorized(route, MISMATCH))
+      const say = (answer: Effect.Effect<Problem.HttpAnswer>): void =>
+        after(
+          () => answer,
+          (exit) => done(Exit.isSuccess(exit) ? exit.value : Problem.internalError)
         )
-      })
-      return Effect.catchAllCause(checked, (cause) => unread(route, cause))
+      const submit = (input: RawInput): void =>
+        admission.unsafeSubmit(input, (exit) =>
+          Exit.isSuccess(exit) ? done(accepted(exit.value)) : say(untaken(route, exit.cause))
+        )
+      const letIn = (): void => {
+        // Asked again: an adapter may take its time, and others be let in meanwhile.
+        const now = clock.unsafeCurrentTimeMillis()
+        if (!window.take(now)) {
+          done(overRate(route, now))
+          return
+        }
+        after(
+          () => adapter.transform(request),
+          (exit) => {
+            const read = Exit.flatMap(exit, (event) => exitOf(() => readingOf(route, event, request)))
+            if (Exit.isFailure(read)) say(unread(route, read.cause))
+            else if (read.value.input === undefined) done(filtered(read.value.type))
+            else submit(read.value.input)
+          }
+        )
+      }
+      const arrived = request.receivedAt.getTime()
+      if (window.isFull(arrived)) done(overRate(route, arrived))
+      else if (secret === undefined) letIn()
+      else {
+        after(
+          () => adapter.validateSignature(request, Redacted.value(secret)),
+          (exit) => {
+            if (Exit.isFailure(exit)) say(unread(route, exit.cause))
+            else if (exit.value === true) letIn()
+            else done(unauthorized(route, MISMATCH))
+          }
+        )
+      }
     }
 
+    const unsafeHandle: WebhookRouterShape["unsafeHandle"] = (incoming, done) => {
+      const { method, path } = incoming
+      const route = routes.get(path)
+      if (route === undefined) {
+        done(Problem.problem(404, `there is no webhook at ${path}; paths are set by webhooks[].path`))
+      } else if (method !== "POST") done(Problem.methodNotAllowed(method, "POST"))
+      else {
+        const request = new Request(incoming, new Date(clock.unsafeCurrentTimeMillis()))
+        if (isReadable(route.adapter, request.headers["content-type"])) receive(route, request, done)
+        else done(Problem.problem(415, `${path}: the body must be JSON; send content-type: application/json`))
+      }
+    }
     return {
       reconfigure: (webhooks) =>
-        Effect.map(routesOf({ ...options, webhooks }, routes), (next) => () => {
+        Effect.map(Routes.make({ ...options, webhooks }, routes), (next) => () => {
           routes = next
         }),
-      handle: (incoming) => {
-        const route = routes.get(incoming.path)
-        if (route === undefined) {
-          return Effect.succeed(
-            Problem.problem(404, `there is no webhook at ${incoming.path}; paths are set by webhooks[].path`)
-          )
-        }
-        if (incoming.method !== "POST") return Effect.succeed(Problem.methodNotAllowed(incoming.method, "POST"))
-        const request = new Request(incoming)
-        if (!isReadable(route.adapter, request.headers["content-type"])) {
-          return Effect.succeed(
-            Problem.problem(415, `${incoming.path}: the body must be JSON; send content-type: application/json`)
-          )
-        }
-        return receive(route, request)
-      }
+      handle: (incoming) => Effect.async((resume) => unsafeHandle(incoming, (answer) => resume(Exit.succeed(answer)))),
+      unsafeHandle
     }
   })
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { WebhookConfig } from "../../domain/Config.ts"
 import { WebhookValidationError } from "../../domain/Errors.ts"
 import type { WebhookAdapter, WebhookRequest } from "../WebhookAdapter.ts"
@@ -64,14 +64,9 @@ export const make = (options: Options): WebhookAdapter => {
       if (timestamp === undefined || !UNIX_SECONDS.test(timestamp)) {
         return refuse(req, `the header ${timestampHeader} must say when this was sent, in Unix seconds`)
       }
-      return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Math.abs(now / 1000 - Number(timestamp)) > toleranceSeconds
-          ? refuse(
-              req,
-              `${timestampHeader} is more than ${toleranceSeconds} s from now; send it again, or set the clock`
-            )
-          : Effect.succeed(matches(req, signature, secret))
-      )
+      return Math.abs(req.receivedAt.getTime() / 1000 - Number(timestamp)) > toleranceSeconds
+        ? refuse(req, `${timestampHeader} is more than ${toleranceSeconds} s from now; send it again, or set the clock`)
+        : Effect.succeed(matches(req, signature, secret))
     },
     transform: (req) => {
       const payload: unknown = JSON.parse(req.body)
@@ -79,14 +74,14 @@ export const make = (options: Options): WebhookAdapter => {
       const id =
         req.headers[idHeader] ??
         (timestamp === undefined ? "" : `${timestamp}.${createHash("sha256").update(req.rawBody).digest("hex")}`)
-      return Effect.map(Clock.currentTimeMillis, (now) => ({
+      return Effect.succeed({
         id,
         source: "webhook" as const,
-        timestamp: new Date(now),
+        timestamp: req.receivedAt,
         payload,
         priority: "normal" as const,
         metadata: { adapter: "generic", type: nameOf(payload) }
-      }))
+      })
     },
     classify: (event) => String(event.metadata.type)
   }

@@ -1,4 +1,4 @@
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import { WebhookTransformError, WebhookValidationError } from "../../domain/Errors.ts"
 import type { WebhookAdapter, WebhookRequest } from "../WebhookAdapter.ts"
 import { fieldOf, textOf } from "./fields.ts"
@@ -85,24 +85,25 @@ export const github: WebhookAdapter = {
     const action = textOf(payload, "action")
     const repository = textOf(payload, "repository", "full_name")
     const senderLogin = textOf(payload, "sender", "login")
-    return Effect.map(Clock.currentTimeMillis, (now) => ({
+    const metadata: Record<string, string> = {
+      adapter: "github",
+      type: action === undefined ? event : `${event}.${action}`,
+      event,
+      summary: summaryOf(event, payload, repository)
+    }
+    if (action !== undefined) metadata.action = action
+    if (repository !== undefined) metadata.repository = repository
+    if (senderLogin !== undefined) metadata.senderLogin = senderLogin
+    if (repository !== undefined && MERGED.has(event)) metadata.mergeKey = `github:${event}:${repository}`
+    if (event === "deployment") metadata.category = "deploy"
+    return Effect.succeed({
       id: req.headers["x-github-delivery"] ?? "",
       source: "webhook" as const,
-      timestamp: new Date(now),
+      timestamp: req.receivedAt,
       payload,
       priority: "normal" as const,
-      metadata: {
-        adapter: "github",
-        type: action === undefined ? event : `${event}.${action}`,
-        event,
-        summary: summaryOf(event, payload, repository),
-        ...(action === undefined ? {} : { action }),
-        ...(repository === undefined ? {} : { repository }),
-        ...(senderLogin === undefined ? {} : { senderLogin }),
-        ...(repository !== undefined && MERGED.has(event) ? { mergeKey: `github:${event}:${repository}` } : {}),
-        ...(event === "deployment" ? { category: "deploy" } : {})
-      }
-    }))
+      metadata
+    })
   },
   classify: (event) => String(event.metadata.type)
 }
