@@ -189,7 +189,7 @@ const make = Effect.gen(function* () {
     return [statement.text, values]
   }
   /** What makes the writes so, in order but for inserts, which come first. */
-  const statementsOf = (writes: ReadonlyArray<Write>): Array<Prepared> => {
+  const statementsOf = (writes: ReadonlyArray<Write>): ReadonlyArray<Prepared> => {
     const inserted = new Map<Table, Array<Row<Table>>>()
     const others: Array<Prepared> = []
     for (const entry of writes) {
@@ -206,7 +206,7 @@ const make = Effect.gen(function* () {
     return statements.concat(others)
   }
   /** On the connection itself: the client's spans and look-ups for each statement would cost more than the statements. */
-  const transaction = (connection: Connection.Connection, statements: Array<Prepared>) => {
+  const transaction = (connection: Connection.Connection, statements: ReadonlyArray<Prepared>) => {
     const execute = (text: string) => connection.executeRaw(text, [])
     const all = Effect.forEach(statements, ([text, values]) => connection.executeRaw(text, values), { discard: true })
     return Effect.zipRight(
@@ -217,19 +217,12 @@ const make = Effect.gen(function* () {
   const commit = (writes: ReadonlyArray<Write>) =>
     Effect.suspend(() => {
       const statements = statementsOf(writes)
-      return sql.reserve.pipe(
-        Effect.flatMap((connection) => transaction(connection, statements)),
-        Effect.scoped,
-        Effect.uninterruptible,
-        Effect.mapBoth({
-          onFailure: storeError("the write failed; nothing of it was kept"),
-          onSuccess: () => {
-            // What refers to them may outlive what is young to the garbage collector: it is to find nothing by them.
-            statements.length = 0
-          }
-        })
-      )
-    })
+      return Effect.flatMap(sql.reserve, (connection) => transaction(connection, statements))
+    }).pipe(
+      Effect.scoped,
+      Effect.uninterruptible,
+      Effect.mapError(storeError("the write failed; nothing of it was kept"))
+    )
   const select = <T extends Table, C extends keyof Row<T>>(table: T, query: Query<T, C>) => {
     const order = query.orderBy
     const columns =
