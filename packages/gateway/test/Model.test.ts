@@ -186,6 +186,11 @@ const follow = (commands: ReadonlyArray<Command>, store: Layer.Layer<Store, unkn
     /** A run that was cut off stands as it did until its next attempt begins. */
     const recorded = (run: Modelled["run"]) =>
       run?.state === "pending" && run.attempt > 0 ? { state: "running", attempt: run.attempt } : run
+    /** The attempts a run that has ended is charged for: nobody knows what those used that were cut off. */
+    const charged = (run: Modelled["run"]): number => {
+      if (run === undefined || run.state === "pending" || run.state === "running") return 0
+      return run.state === "completed" ? run.attempt : run.attempt - 1
+    }
     const expected = () => {
       const count = (state: Modelled["state"]) => model.events.filter((event) => event.state === state).length
       const runs = (state: string) => model.events.filter(({ run }) => run?.state === state).length
@@ -199,7 +204,7 @@ const follow = (commands: ReadonlyArray<Command>, store: Layer.Layer<Store, unkn
           waiting: runs("pending"),
           running: runs("running")
         },
-        used: TOKENS * runs("completed"),
+        used: model.events.reduce((used, { run }) => used + TOKENS * charged(run), 0),
         reserved: TOKENS * (runs("pending") + runs("running"))
       }
     }
