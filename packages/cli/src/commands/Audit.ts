@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs"
 import * as Command from "@effect/cli/Command"
-import type { AuditRecord, VerifyOptions } from "@postilion/gateway/records/AuditLog"
+import type { VerifyOptions } from "@postilion/gateway/records/AuditLog"
+import type { AuditRecord } from "@postilion/gateway/records/AuditRecord"
 import { Effect, Option, Stream } from "effect"
 import { failed, failureOf } from "../Failure.ts"
 import * as Flags from "../Flags.ts"

@@ -33,7 +33,7 @@ export interface WebhookRequest {
  *     return Effect.succeed({
  *       id: body.id,
  *       source: "webhook" as const,
- *       timestamp: new Date(),
+ *       timestamp: req.receivedAt,
  *       payload: body,
  *       priority: "normal" as const,
  *       metadata: { type: body.type }
